@@ -1,0 +1,47 @@
+# Every target is a thin name for a command or a script in scripts/.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+FUZZTIME ?= 10s
+export FUZZTIME
+
+.PHONY: help
+help: ## Show this help.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Start the server from source.
+	CGO_ENABLED=0 go run ./cmd/grahak serve
+
+.PHONY: build
+build: ## Build the one binary, as it is released, into .bin/.
+	CGO_ENABLED=0 go build -trimpath -o .bin/grahak ./cmd/grahak
+
+.PHONY: test
+test: ## Run every test; checks for what they need and installs it where it may.
+	@scripts/test
+
+.PHONY: test-long
+test-long: ## Run every test and the soaks, which take long.
+	@scripts/test long
+
+.PHONY: lint
+lint: ## Check format, vet, go.mod and the chosen linters.
+	@scripts/lint
+
+.PHONY: fmt
+fmt: ## Format the Go code.
+	@scripts/tools
+	.bin/golangci-lint fmt
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (10s).
+	@scripts/fuzz
+
+.PHONY: clean
+clean: ## Remove what was built, the tools included.
+	rm -rf .bin bench/out test/clients/node_modules

@@ -1,0 +1,144 @@
+package grahak
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Kind groups error codes by what the caller can do about them. An edge maps
+// a kind to its own vocabulary (an exit status, a class of HTTP status).
+type Kind uint8
+
+// The kinds of error, from the caller's point of view.
+const (
+	KindInternal        Kind = iota // Our fault; the caller can do nothing.
+	KindInvalid                     // The input is wrong; mend it and send it again.
+	KindUnauthenticated             // The caller is not known.
+	KindForbidden                   // The caller is known and may not do this.
+	KindNotFound                    // The thing named does not exist for this caller.
+	KindConflict                    // The thing exists already, or the state refuses the change.
+	KindUnavailable                 // Something we depend on is down; the same call may work later.
+)
+
+// Code names one way in which a use case can fail. Codes are stable: edges map
+// each to a body or a sentence, and metrics are labelled with them.
+type Code string
+
+// Every code that a use case returns.
+const (
+	CodeInternal           Code = "internal_error"
+	CodeUnavailable        Code = "unavailable"
+	CodeInvalidField       Code = "invalid_field"
+	CodeDuplicateReference Code = "duplicate_reference"
+	CodeCustomerNotFound   Code = "customer_not_found"
+	CodeInvalidAPIKey      Code = "invalid_api_key"
+	CodeIPNotWhitelisted   Code = "ip_not_whitelisted"
+	CodeInsufficientScope  Code = "insufficient_scope"
+	CodeTokenNotFound      Code = "token_not_found"
+	CodeInvalidMerchant    Code = "invalid_merchant"
+	CodeMerchantExists     Code = "merchant_exists"
+	CodeMerchantNotFound   Code = "merchant_not_found"
+	CodeInvalidKey         Code = "invalid_key"
+	CodeKeyExists          Code = "key_exists"
+	CodeKeyNotFound        Code = "key_not_found"
+	CodeInvalidIPEntry     Code = "invalid_ip_entry"
+	CodeIPEntryExists      Code = "ip_entry_exists"
+	CodeIPEntryNotFound    Code = "ip_entry_not_found"
+	CodeIPListEmpty        Code = "ip_list_empty"
+	CodeIPListFull         Code = "ip_list_full"
+)
+
+var kinds = map[Code]Kind{
+	CodeInternal:           KindInternal,
+	CodeUnavailable:        KindUnavailable,
+	CodeInvalidField:       KindInvalid,
+	CodeDuplicateReference: KindConflict,
+	CodeCustomerNotFound:   KindNotFound,
+	CodeInvalidAPIKey:      KindUnauthenticated,
+	CodeIPNotWhitelisted:   KindForbidden,
+	CodeInsufficientScope:  KindForbidden,
+	CodeTokenNotFound:      KindNotFound,
+	CodeInvalidMerchant:    KindInvalid,
+	CodeMerchantExists:     KindConflict,
+	CodeMerchantNotFound:   KindNotFound,
+	CodeInvalidKey:         KindInvalid,
+	CodeKeyExists:          KindConflict,
+	CodeKeyNotFound:        KindNotFound,
+	CodeInvalidIPEntry:     KindInvalid,
+	CodeIPEntryExists:      KindConflict,
+	CodeIPEntryNotFound:    KindNotFound,
+	CodeIPListEmpty:        KindConflict,
+	CodeIPListFull:         KindConflict,
+}
+
+// Kind returns the kind of c; an unknown code is [KindInternal].
+func (c Code) Kind() Kind { return kinds[c] }
+
+// Codes returns every code that a use case can return, in no set order. Edges
+// test themselves against it.
+func Codes() []Code {
+	codes := make([]Code, 0, len(kinds))
+	for c := range kinds {
+		codes = append(codes, c)
+	}
+	return codes
+}
+
+// Error is the one error type that use cases and ports return for failures
+// that a caller may act on. Any other error is a fault of ours and is treated
+// as [CodeInternal].
+type Error struct {
+	// Code says what went wrong.
+	Code Code
+	// Message is one sentence for the person at the command line: what is
+	// wrong and how to mend it. It holds no personal data and no secret.
+	Message string
+	// Fields names the refused fields in the order of their definition, when
+	// Code is CodeInvalidField.
+	Fields []Field
+	// RetryIn is how long to wait before the same call may work, when Code is
+	// CodeUnavailable; zero when nothing better than "soon" is known.
+	RetryIn time.Duration
+	// Err is the cause, for the log. It is never shown to a client.
+	Err error
+}
+
+// Error returns the message followed by the cause.
+func (e *Error) Error() string {
+	msg := e.Message
+	if msg == "" {
+		msg = string(e.Code)
+	}
+	if e.Err != nil {
+		return msg + ": " + e.Err.Error()
+	}
+	return msg
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf returns an *[Error] with the given code and a formatted message.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Unavailable returns a [CodeUnavailable] error that wraps cause. The message
+// says what is not available; retryIn is when to try again.
+func Unavailable(message string, retryIn time.Duration, cause error) *Error {
+	return &Error{Code: CodeUnavailable, Message: message, RetryIn: retryIn, Err: cause}
+}
+
+// CodeOf returns the code of the first *[Error] in err's chain, and
+// [CodeInternal] for any other error. It returns "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return CodeInternal
+}

@@ -1,0 +1,169 @@
+package grahak
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// Caller is who asks: an authenticated API key, or an operator. Every use case
+// takes one and decides by it, so no edge can forget to.
+type Caller struct {
+	// Merchant is whose data the caller may touch.
+	Merchant MerchantID
+	// Actor is written into events: a key's id, or "cli:" and a user name.
+	Actor string
+	// Scope is what the caller may do.
+	Scope Scope
+	// RequestID joins the caller's events to the request log; may be empty.
+	RequestID string
+}
+
+// may returns a [CodeInsufficientScope] error unless the caller has the scope.
+func (c Caller) may(scope Scope) error {
+	if c.Scope == ScopeWrite || c.Scope == scope {
+		return nil
+	}
+	return &Error{Code: CodeInsufficientScope, Message: "The API key has read scope; this call needs a key with write scope."}
+}
+
+// Config is what a [Service] is made of. Store and Sealer are required.
+type Config struct {
+	Store  Store
+	Sealer Sealer
+	// Environment marks the API keys that the service makes; default Sandbox.
+	Environment Environment
+	// CountryCode is the mobile country code of customers made without one,
+	// 1–4 digits; default "91" (wire.md §3).
+	CountryCode string
+	// Clock tells the time; default [SystemClock].
+	Clock Clock
+	// Random is a cryptographic source of ids, keys and tokens, safe for
+	// concurrent use; default [rand.Reader].
+	Random io.Reader
+	// Logger receives the faults of background work; default [slog.Default].
+	Logger *slog.Logger
+}
+
+// Service is the use cases. It is safe for concurrent use. Unless a method
+// says otherwise it returns *[Error] for what a caller can act on and any other
+// error for a fault of ours.
+type Service struct {
+	store       Store
+	sealer      Sealer
+	environment Environment
+	countryCode string
+	clock       Clock
+	random      io.Reader
+	log         *slog.Logger
+	access      *accessCache
+}
+
+// NewService returns a Service, or an error that says what cfg lacks.
+func NewService(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Sealer == nil {
+		return nil, errors.New("grahak: a service needs a Store and a Sealer")
+	}
+	s := &Service{
+		store:       cfg.Store,
+		sealer:      cfg.Sealer,
+		environment: cfg.Environment,
+		countryCode: cfg.CountryCode,
+		clock:       cfg.Clock,
+		random:      cfg.Random,
+		log:         cfg.Logger,
+	}
+	if s.environment == "" {
+		s.environment = Sandbox
+	}
+	if s.countryCode == "" {
+		s.countryCode = "91"
+	}
+	if !validDigits(s.countryCode, MaxCountryCode) {
+		return nil, Errorf(CodeInvalidField, "The default country code %q is not valid: it has 1 to %d digits.", s.countryCode, MaxCountryCode)
+	}
+	if s.clock == nil {
+		s.clock = SystemClock{}
+	}
+	if s.random == nil {
+		s.random = rand.Reader
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.access = newAccessCache(s.store, s.clock)
+	return s, nil
+}
+
+const (
+	versionPoll   = 500 * time.Millisecond
+	touchInterval = 10 * time.Second
+	pruneInterval = 10 * time.Second
+	pruneBatch    = 500
+)
+
+// Run does the service's background work until ctx ends: it notices changes
+// that other processes make to keys, IP lists and merchants, writes when keys
+// were last used, and deletes expired tokens. It flushes before it returns.
+func (s *Service) Run(ctx context.Context) {
+	poll := time.NewTicker(versionPoll)
+	defer poll.Stop()
+	touch := time.NewTicker(touchInterval)
+	defer touch.Stop()
+	prune := time.NewTicker(pruneInterval)
+	defer prune.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			s.flushTouches(flush)
+			return
+		case <-poll.C:
+			if err := s.access.refresh(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("cannot read the store's access version", "error", err)
+			}
+		case <-touch.C:
+			s.flushTouches(ctx)
+		case <-prune.C:
+			s.pruneTokens(ctx)
+		}
+	}
+}
+
+func (s *Service) flushTouches(ctx context.Context) {
+	used := s.access.takeTouched()
+	if len(used) == 0 {
+		return
+	}
+	if err := s.store.TouchKeys(ctx, used); err != nil {
+		s.log.Error("cannot write when keys were last used", "error", err)
+	}
+}
+
+// pruneTokens deletes expired tokens in batches, so that the deletion of many
+// never holds the store's writer for long.
+func (s *Service) pruneTokens(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, err := s.store.PruneTokens(ctx, s.clock.Now(), pruneBatch)
+		if err != nil {
+			s.log.Error("cannot prune expired tokens", "error", err)
+			return
+		}
+		if n < pruneBatch {
+			return
+		}
+	}
+}
+
+// Ready returns nil if the service can answer requests now.
+func (s *Service) Ready(ctx context.Context) error { return s.store.Ping(ctx) }
+
+// event returns an event of the given type, made now by c.
+func (s *Service) event(c Caller, t EventType, subject string, at time.Time) (Event, error) {
+	id, err := newID("evt_", at, s.random)
+	return Event{ID: EventID(id), Type: t, Subject: subject, Actor: c.Actor, RequestID: c.RequestID, At: at}, err
+}
