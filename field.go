@@ -1,6 +1,7 @@
 package grahak
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -38,6 +39,13 @@ var fieldNames = [...]string{
 
 // String returns the field's name as it stands in events.
 func (f Field) String() string { return fieldNames[f] }
+
+// ParseField is the inverse of [Field.String]; it reports false for another
+// name.
+func ParseField(name string) (Field, bool) {
+	i := slices.Index(fieldNames[:], name)
+	return Field(max(i, 0)), i >= 0
+}
 
 // Limits of the fields, in Unicode code points (wire.md §3).
 const (

@@ -47,6 +47,10 @@ type Store interface {
 	// returns how many it deleted.
 	PruneTokens(ctx context.Context, now time.Time, limit int) (int, error)
 
+	// Events returns at most limit events of the merchant after the one named,
+	// in order of id; from the first if after is empty.
+	Events(ctx context.Context, m MerchantID, after EventID, limit int) ([]Event, error)
+
 	// AccessVersion returns a number that changes whenever a key, an IP list
 	// or a merchant changes, by any process.
 	AccessVersion(ctx context.Context) (int64, error)

@@ -23,7 +23,7 @@ import (
 
 const (
 	// install is the command that a missing or outdated client asks for; it is run from the module root.
-	install = "npm ci --prefix test/clients --ignore-scripts --no-audit --no-fund"
+	install = "npm --prefix test/clients ci"
 
 	// wireCases holds the literal bodies of the wire contract, seen from the module root.
 	wireCases = "internal/api/testdata/wire-cases.json"

@@ -1,0 +1,76 @@
+package api
+
+import (
+	"net/url"
+	"strings"
+)
+
+// route is one of the paths below /customers and /v2/customers.
+type route uint8
+
+const (
+	routeUnknown route = iota
+	routeCustomers
+	routeCustomer
+	routeCustomersV2
+)
+
+// pattern is the route's name in logs and metrics.
+func (r route) pattern() string {
+	switch r {
+	case routeCustomers:
+		return "/customers"
+	case routeCustomer:
+		return "/customers/{id}"
+	case routeCustomersV2:
+		return "/v2/customers"
+	}
+	return ""
+}
+
+// target is where a request goes.
+type target struct {
+	route route
+	id    string // of routeCustomer, decoded
+}
+
+// parsePath finds the target of an escaped path and reports whether the path
+// is inside the API, where a caller must authenticate before anything else is
+// said. The path is taken as it is: nothing is cleaned and nobody redirected.
+// One trailing slash is ignored. What follows /customers/ is an id, slashes
+// and all, unless its last raw segment names a sub-resource (wire.md §1).
+func parsePath(escaped string) (target, bool) {
+	path := strings.TrimSuffix(escaped, "/")
+	switch {
+	case path == "/customers":
+		return target{route: routeCustomers}, true
+	case path == "/v2/customers":
+		return target{route: routeCustomersV2}, true
+	case strings.HasPrefix(path, "/v2/customers/"):
+		return target{}, true
+	}
+	rest, ok := strings.CutPrefix(escaped, "/customers/")
+	if !ok {
+		return target{}, false
+	}
+	rest = strings.TrimSuffix(rest, "/")
+	if reserved(rest[strings.LastIndexByte(rest, '/')+1:]) {
+		return target{}, true
+	}
+	id, err := url.PathUnescape(rest)
+	if err != nil || id == "" {
+		return target{}, true
+	}
+	return target{route: routeCustomer, id: id}, true
+}
+
+// reserved reports whether a path segment names a sub-resource of a customer,
+// existing or to come.
+func reserved(segment string) bool {
+	switch segment {
+	case "wallets", "mandates", "cards", "bank-accounts", "customer-accounts",
+		"payment_methods", "eligibility", "virtual-accounts", "events":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,271 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"io"
+
+	"grahak"
+	"grahak/internal/web"
+)
+
+// maxBody is the largest request body, in bytes (wire.md §5).
+const maxBody = 64 << 10
+
+// request is what the body of a create or an update says. The three encodings
+// fill it through the same set.
+type request struct {
+	customer grahak.CustomerInput
+	token    bool
+
+	seen uint16 // a bit for each parameter that was met, the first of which counts
+}
+
+// value is one decoded parameter.
+type value struct {
+	text      string
+	null      bool // JSON null
+	malformed bool // a JSON value that no parameter can have
+}
+
+// parameter numbers the parameters that a request may hold.
+type parameter uint8
+
+const (
+	paramReference parameter = iota
+	paramMobileNumber
+	paramCountryCode
+	paramEmail
+	paramFirstName
+	paramLastName
+	paramToken
+	paramUnknown
+)
+
+// parameterOf returns the parameter that key names, in any of its spellings.
+func parameterOf(key string) parameter {
+	switch key {
+	case "object_reference_id":
+		return paramReference
+	case "mobile_number":
+		return paramMobileNumber
+	case "mobile_country_code":
+		return paramCountryCode
+	case "email_address":
+		return paramEmail
+	case "first_name":
+		return paramFirstName
+	case "last_name":
+		return paramLastName
+	case "options.get_client_auth_token", "options[get_client_auth_token]", "options_get_client_auth_token":
+		return paramToken
+	}
+	return paramUnknown
+}
+
+// set takes one parameter of the request. Unknown ones and all but the first of
+// each are ignored.
+func (q *request) set(key string, v value) { q.setParameter(parameterOf(key), v) }
+
+func (q *request) setParameter(p parameter, v value) {
+	if p == paramUnknown || q.seen&(1<<p) != 0 {
+		return
+	}
+	q.seen |= 1 << p
+	in := grahak.Input{Value: v.text, Given: !v.null, Malformed: v.malformed}
+	switch p {
+	case paramReference:
+		q.customer.Reference = in
+	case paramMobileNumber:
+		q.customer.MobileNumber = in
+	case paramCountryCode:
+		q.customer.MobileCountryCode = unlessAbsent(in)
+	case paramEmail:
+		q.customer.Email = unlessAbsent(in)
+	case paramFirstName:
+		q.customer.FirstName = in
+	case paramLastName:
+		q.customer.LastName = in
+	case paramToken:
+		q.token = isTrue(v.text)
+	}
+}
+
+// unlessAbsent returns in, or an absent input for the strings that the official
+// Node client sends for absent values (wire.md §3).
+func unlessAbsent(in grahak.Input) grahak.Input {
+	if in.Value == "undefined" || in.Value == "null" {
+		return grahak.Input{}
+	}
+	return in
+}
+
+func isTrue(s string) bool { return s == "1" || strings.EqualFold(s, "true") }
+
+// readRequest decodes the body of x, and the one parameter that may also stand
+// in the query.
+func readRequest(x *web.Exchange) (*request, error) {
+	// Unread bodies are no reason to decode: the type is known before.
+	decode, err := decoderOf(x.Request.Header)
+	if x.Request.ContentLength > maxBody {
+		err = errBodyTooLarge
+	}
+	if err != nil {
+		return nil, err
+	}
+	body, err := x.ReadBody(maxBody)
+	if err != nil {
+		if errors.Is(err, web.ErrBodyTooLarge) {
+			return nil, errBodyTooLarge
+		}
+		return nil, malformed(err)
+	}
+	q := new(request)
+	if len(body) > 0 {
+		if err := decode(q, body); err != nil {
+			return nil, malformed(err)
+		}
+	}
+	if q.seen&(1<<paramToken) == 0 {
+		q.token, _ = queryToken(x.Request.URL.RawQuery)
+	}
+	return q, nil
+}
+
+// decoderOf returns the decoder of the request's content type.
+func decoderOf(h http.Header) (func(*request, []byte) error, error) {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, errUnsupportedMediaType
+	}
+	contentType := h.Get("Content-Type")
+	if contentType == "" || contentType == "application/x-www-form-urlencoded" {
+		return decodeForm, nil
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return nil, errUnsupportedMediaType
+	}
+	switch media {
+	case "application/x-www-form-urlencoded":
+		return decodeForm, nil
+	case "application/json":
+		return decodeJSON, nil
+	case "multipart/form-data":
+		return func(q *request, body []byte) error { return decodeMultipart(q, body, params["boundary"]) }, nil
+	}
+	return nil, errUnsupportedMediaType
+}
+
+// decodeForm decodes application/x-www-form-urlencoded.
+func decodeForm(q *request, body []byte) error {
+	return eachPair(string(body), func(key, text string) {
+		q.set(key, value{text: text})
+	})
+}
+
+// eachPair calls fn for each pair of a form or query, in order, decoded. It
+// returns an error, having called fn for the pairs before, at one that cannot
+// be decoded.
+func eachPair(form string, fn func(key, text string)) error {
+	for form != "" {
+		var pair string
+		pair, form, _ = strings.Cut(form, "&")
+		if pair == "" {
+			continue
+		}
+		key, text, _ := strings.Cut(pair, "=")
+		key, err := url.QueryUnescape(key)
+		if err != nil {
+			return err
+		}
+		if text, err = url.QueryUnescape(text); err != nil {
+			return err
+		}
+		fn(key, text)
+	}
+	return nil
+}
+
+var errNoBoundary = errors.New("the multipart content type names no boundary")
+
+// decodeMultipart decodes multipart/form-data.
+func decodeMultipart(q *request, body []byte, boundary string) error {
+	if boundary == "" {
+		return errNoBoundary
+	}
+	parts := multipart.NewReader(bytes.NewReader(body), boundary)
+	for {
+		part, err := parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(part)
+		if err != nil {
+			return err
+		}
+		q.set(part.FormName(), value{text: string(text)})
+	}
+}
+
+// queryToken reports whether a query asks for a token, and whether it says
+// anything of it. What cannot be decoded is ignored, as unknown keys are.
+func queryToken(query string) (wanted, given bool) {
+	if query == "" {
+		return false, false
+	}
+	_ = eachPair(query, func(key, text string) {
+		if !given && parameterOf(key) == paramToken {
+			wanted, given = isTrue(text), true
+		}
+	})
+	return wanted, given
+}
+
+// parseListQuery reads the query of a list (wire.md §4). A value that is not a
+// number becomes one that the service refuses.
+func parseListQuery(query string) grahak.ListQuery {
+	q := grahak.ListQuery{Limit: grahak.DefaultPage}
+	var count, offset, after bool
+	_ = eachPair(query, func(key, text string) {
+		switch {
+		case key == "count" && !count:
+			count = true
+			if text != "" {
+				q.Limit = number(text)
+			}
+		case key == "offset" && !offset:
+			offset = true
+			if text != "" {
+				q.Offset = number(text)
+			}
+		case key == "after" && !after:
+			after = true
+			q.After = text
+		}
+	})
+	return q
+}
+
+// number reads plain digits; a larger number than fits is the largest that
+// does, and anything else is -1.
+func number(s string) int {
+	n, err := strconv.ParseUint(s, 10, 31)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return math.MaxInt32
+	case err != nil:
+		return -1
+	}
+	return int(n)
+}

@@ -1,0 +1,336 @@
+// Package app puts the parts together: it opens what the settings name and
+// runs the servers. The command line and every end-to-end test start here.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"grahak"
+	"grahak/internal/api"
+	"grahak/internal/config"
+	"grahak/internal/ops"
+	"grahak/internal/seal"
+	"grahak/internal/sqlstore"
+	"grahak/internal/telemetry"
+	"grahak/internal/tlscert"
+	"grahak/internal/web"
+)
+
+// DemoMerchant is the merchant that a sandbox makes at its first start.
+const DemoMerchant grahak.MerchantID = "demo"
+
+// Server is a running instance. Use [Start].
+type Server struct {
+	Service *grahak.Service
+	// DemoKey is the API key of the demo merchant when this start made it, and
+	// empty otherwise.
+	DemoKey string
+
+	cfg      config.Server
+	log      *slog.Logger
+	lock     *flock.Flock
+	store    *sqlstore.Store
+	api, ops *http.Server
+	listener struct{ api, ops net.Listener }
+	draining atomic.Bool
+	fault    error // why requests cannot be served, found at the start
+}
+
+// Options are what a test may put in place of the real thing.
+type Options struct {
+	// Logger takes the log; required.
+	Logger *slog.Logger
+	// Clock tells the time; default [grahak.SystemClock].
+	Clock grahak.Clock
+	// Version is shown in metrics.
+	Version string
+}
+
+// Start opens everything that cfg names and binds the listeners, in that order
+// that a failed first start leaves no key behind that nobody was shown. The
+// server answers once [Server.Run] is called. Errors are one sentence that says
+// how to mend it.
+func Start(ctx context.Context, cfg config.Server, opts Options) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if opts.Clock == nil {
+		opts.Clock = grahak.SystemClock{}
+	}
+	s := &Server{cfg: cfg, log: opts.Logger}
+	if err := s.start(ctx, opts); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context, opts Options) error {
+	if err := makeDataDir(s.cfg.Dir); err != nil {
+		return err
+	}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	tlsConfig, err := s.tls(opts.Clock)
+	if err != nil {
+		return err
+	}
+	if err := s.listen(); err != nil {
+		return err
+	}
+	metrics := telemetry.NewMetrics(opts.Version)
+	s.store, err = sqlstore.Open(ctx, sqlstore.Config{
+		Path:        s.cfg.Database(),
+		Environment: grahak.Environment(s.cfg.Environment),
+		Clock:       opts.Clock,
+		Observer:    metrics,
+		Logger:      s.log,
+	})
+	if err != nil {
+		return err
+	}
+	metrics.Watch(s.store)
+	sealer, err := s.sealer(ctx)
+	if err != nil {
+		return err
+	}
+	s.Service, err = grahak.NewService(grahak.Config{
+		Store:       s.store,
+		Sealer:      sealer,
+		Environment: s.store.Environment(),
+		CountryCode: s.cfg.DefaultCountryCode,
+		Clock:       opts.Clock,
+		Logger:      s.log,
+	})
+	if err != nil {
+		return err
+	}
+	if !s.cfg.Production() && s.fault == nil {
+		if s.DemoKey, err = provision(ctx, s.Service); err != nil {
+			return err
+		}
+	}
+	proxies, err := s.cfg.Proxies()
+	if err != nil {
+		return err
+	}
+	s.api = web.NewServer(web.NewHandler(web.Config{
+		Edge:           api.New(s.Service),
+		Logger:         s.log,
+		Observer:       metrics,
+		Clock:          opts.Clock,
+		Random:         rand.Reader,
+		TrustedProxies: proxies,
+	}), tlsConfig, s.log)
+	s.ops = web.NewServer(ops.New(ops.Config{Service: s.Service, Ready: s.ready, Metrics: metrics.Handler()}), nil, s.log)
+	// A profile takes as long as it is asked to.
+	s.ops.WriteTimeout = 0
+	return nil
+}
+
+// makeDataDir makes the data folder, for this user only, if it does not exist.
+func makeDataDir(dir string) error {
+	err := os.MkdirAll(dir, 0o700)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("the data folder %s cannot be made: make it writable for this user, or give another with --data (%w)", dir, err)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("the data folder %s is a file: give a folder with --data (%w)", dir, err)
+	}
+	return err
+}
+
+// takeLock makes sure that no other server uses the data folder.
+func (s *Server) takeLock() error {
+	s.lock = flock.New(s.cfg.LockFile(), flock.SetPermissions(0o600))
+	got, err := s.lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("the data folder %s cannot be written: make it writable for this user, or give another with --data (%w)", s.cfg.Dir, err)
+	}
+	if !got {
+		return fmt.Errorf("another grahak serve is using the data folder %s: stop it, or give another folder with --data", s.cfg.Dir)
+	}
+	return nil
+}
+
+// tls returns the configuration of the API's listener, nil for plain HTTP.
+func (s *Server) tls(clock grahak.Clock) (*tls.Config, error) {
+	cert, key := s.cfg.TLSCert, s.cfg.TLSKey
+	if s.cfg.TLSSelfSigned {
+		var err error
+		if cert, key, err = tlscert.SelfSigned(s.cfg.TLSDir(), clock.Now()); err != nil {
+			return nil, fmt.Errorf("cannot make a certificate in %s: %w", s.cfg.TLSDir(), err)
+		}
+	}
+	if cert == "" {
+		return nil, nil
+	}
+	reloader, err := tlscert.NewReloader(cert, key, clock, func(err error) { s.log.Error("TLS", "error", err) })
+	if err != nil {
+		return nil, err
+	}
+	return reloader.Config(), nil
+}
+
+func (s *Server) listen() (err error) {
+	if s.listener.api, err = listen(s.cfg.Listen, "--listen"); err != nil {
+		return err
+	}
+	s.listener.ops, err = listen(s.cfg.OpsListen, "--ops-listen")
+	return err
+}
+
+func listen(addr, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("the address %s is in use: stop the program that uses it, or give another with %s", addr, flag)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("this user may not listen on %s: give a port above 1023 with %s, or allow it", addr, flag)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on %s (%s): %w", addr, flag, err)
+	}
+	return l, nil
+}
+
+// sealer returns the sealer. If the keys it needs cannot be had although there
+// is data under them, it returns one that answers so, and notes the fault: a
+// lost key must look like an outage, not like lost customers.
+func (s *Server) sealer(ctx context.Context) (*seal.Sealer, error) {
+	merchants, err := s.store.Merchants(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Only a new sandbox makes a key: one made beside existing data would open
+	// none of it.
+	master, err := readMasterKey(s.cfg.Data, s.cfg.MasterKey, !s.cfg.Production() && len(merchants) == 0)
+	if errors.Is(err, errMasterKeyLost) {
+		s.fault = err
+		s.log.Error("customers cannot be served", "error", err)
+		return seal.Broken(err), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	sealer := seal.New(master, s.store)
+	for _, m := range merchants {
+		if err := sealer.Check(ctx, m.ID); err != nil {
+			s.fault = err
+			s.log.Error("customers cannot be served", "error", err)
+			break
+		}
+	}
+	return sealer, nil
+}
+
+// provision makes the demo merchant and a key of it in a store without
+// merchants, and returns the key; empty if there was nothing to do.
+func provision(ctx context.Context, service *grahak.Service) (string, error) {
+	merchants, err := service.Merchants(ctx)
+	if err != nil || len(merchants) > 0 {
+		return "", err
+	}
+	caller := grahak.Operator(DemoMerchant, "serve")
+	if _, err := service.CreateMerchant(ctx, caller, "Demo merchant"); err != nil {
+		return "", err
+	}
+	_, key, err := service.CreateKey(ctx, caller, grahak.KeySpec{Label: "first start", Scope: grahak.ScopeWrite})
+	return key, err
+}
+
+// APIAddr returns the address that the API listens on.
+func (s *Server) APIAddr() net.Addr { return s.listener.api.Addr() }
+
+// OpsAddr returns the address that the operations listener listens on.
+func (s *Server) OpsAddr() net.Addr { return s.listener.ops.Addr() }
+
+var errDraining = errors.New("the server is shutting down")
+
+// ready returns why the server does not take requests now.
+func (s *Server) ready() error {
+	if s.draining.Load() {
+		return errDraining
+	}
+	return s.fault
+}
+
+// drainTimeout bounds how long requests in flight may take after a stop was
+// asked for.
+const drainTimeout = 10 * time.Second
+
+// Run answers requests until ctx ends, then stops accepting, finishes what is
+// in flight (bounded by drainTimeout), and closes everything. It returns nil
+// after such a stop, and otherwise what made it end.
+func (s *Server) Run(ctx context.Context) error {
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	backgroundDone := make(chan struct{})
+	go func() {
+		defer close(backgroundDone)
+		s.Service.Run(background)
+	}()
+	failed := make(chan error, 2)
+	serve := func(srv *http.Server, l net.Listener) {
+		var err error
+		if srv.TLSConfig != nil {
+			err = srv.ServeTLS(l, "", "")
+		} else {
+			err = srv.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}
+	go serve(s.api, web.Limit(s.listener.api, s.cfg.MaxConnections))
+	go serve(s.ops, s.listener.ops)
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.draining.Store(true)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if shutdownErr := s.api.Shutdown(drain); shutdownErr != nil {
+		s.log.Warn("requests were still in flight after the time for them was over", "seconds", drainTimeout.Seconds())
+		_ = s.api.Close()
+	}
+	_ = s.ops.Close()
+	stopBackground()
+	<-backgroundDone
+	return errors.Join(err, s.close())
+}
+
+// close closes what is open. Listeners that a server has closed are closed
+// again without harm.
+func (s *Server) close() error {
+	for _, l := range []net.Listener{s.listener.api, s.listener.ops} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	var err error
+	if s.store != nil {
+		err = s.store.Close()
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Unlock())
+	}
+	return err
+}

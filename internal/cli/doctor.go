@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"grahak"
+	"grahak/internal/app"
+	"grahak/internal/config"
+)
+
+type doctorCmd struct {
+	config.Server
+}
+
+// Help is what `grahak doctor --help` says above the flags.
+func (doctorCmd) Help() string {
+	return `Give it the flags and the environment that the server runs with. It works beside a running server and changes nothing. It reads the whole database, which takes a while if that is large.`
+}
+
+// errUnwell makes the exit status say that something is wrong.
+var errUnwell = errors.New("something needs mending; see above")
+
+// report prints findings as they come.
+type report struct {
+	std  Streams
+	sick bool
+}
+
+func (r *report) ok(what, format string, args ...any) { r.line("ok  ", what, format, args...) }
+
+func (r *report) warn(what, format string, args ...any) { r.line("warn", what, format, args...) }
+
+func (r *report) fail(what, format string, args ...any) {
+	r.sick = true
+	r.line("FAIL", what, format, args...)
+}
+
+func (r *report) line(mark, what, format string, args ...any) {
+	fmt.Fprintf(r.std.Out, "%s  %-10s %s\n", mark, what, fmt.Sprintf(format, args...))
+}
+
+// Run checks everything and fails if anything is wrong.
+func (c doctorCmd) Run(ctx context.Context, std Streams) error {
+	r := &report{std: std}
+	if err := c.Validate(); err != nil {
+		r.fail("settings", "%s", err)
+	} else {
+		r.ok("settings", "fit together (%s)", c.Environment)
+	}
+	c.checkFolder(r)
+	c.checkDisk(r)
+	c.checkStore(ctx, r)
+	if r.sick {
+		return errUnwell
+	}
+	return nil
+}
+
+func (c doctorCmd) checkFolder(r *report) {
+	info, err := os.Stat(c.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.warn("folder", "%s does not exist yet: grahak serve makes it", c.Dir)
+		return
+	case err != nil:
+		r.fail("folder", "%s", err)
+		return
+	case !info.IsDir():
+		r.fail("folder", "%s is a file: give a folder with --data", c.Dir)
+		return
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		r.warn("folder", "%s can be read by other users of this machine: chmod 700 %s", c.Dir, c.Dir)
+	}
+	probe, err := os.CreateTemp(c.Dir, ".doctor-*")
+	if err != nil {
+		r.fail("folder", "%s cannot be written: make it writable for this user", c.Dir)
+		return
+	}
+	_, err = probe.WriteString("x")
+	err = errors.Join(err, probe.Sync(), probe.Close(), os.Remove(probe.Name()))
+	if err != nil {
+		r.fail("folder", "a file in %s cannot be written and removed: %s", c.Dir, err)
+		return
+	}
+	lock := flock.New(c.LockFile())
+	running := "no server is using it"
+	if got, err := lock.TryLock(); err == nil && !got {
+		running = "a server is using it"
+	}
+	_ = lock.Unlock()
+	r.ok("folder", "%s can be written; %s", c.Dir, running)
+}
+
+// A disk with less free space than this, in bytes, gets a warning, and with
+// less than the second a failure.
+const (
+	lowDisk  = 1 << 30
+	fullDisk = 64 << 20
+)
+
+func (c doctorCmd) checkDisk(r *report) {
+	free, err := freeSpace(c.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		r.warn("disk", "the free space cannot be told: %s", err)
+	case free < fullDisk:
+		r.fail("disk", "%d MiB are free: free some space, or writes will be refused", free>>20)
+	case free < lowDisk:
+		r.warn("disk", "%d MiB are free: plan for more", free>>20)
+	default:
+		r.ok("disk", "%.1f GiB are free", float64(free)/(1<<30))
+	}
+}
+
+func (c doctorCmd) checkStore(ctx context.Context, r *report) {
+	data, err := app.OpenData(ctx, c.Data, c.MasterKey, slog.New(slog.DiscardHandler))
+	if err != nil {
+		if _, statErr := os.Stat(c.Database()); errors.Is(statErr, fs.ErrNotExist) {
+			r.warn("database", "there is none yet: grahak serve makes it")
+			return
+		}
+		r.fail("database", "%s", sentence(err))
+		return
+	}
+	defer func() { _ = data.Close() }()
+	if env := data.Store.Environment(); string(env) != c.Environment {
+		r.fail("settings", "the database is of the %s environment: use --env %s or another data folder", env, env)
+	}
+	found, err := data.Store.Check(ctx)
+	switch {
+	case err != nil:
+		r.fail("database", "%s", sentence(err))
+		return
+	case len(found) > 0:
+		r.fail("database", "%s is damaged, %d findings, first: %s; restore it from a backup", c.Database(), len(found), found[0])
+	default:
+		size, wal := data.Store.Size()
+		r.ok("database", "sound (%.1f MiB, and %.1f MiB in the log)", float64(size)/(1<<20), float64(wal)/(1<<20))
+	}
+	c.checkMerchants(ctx, r, data)
+}
+
+// checkMerchants checks that the master key opens every merchant's keys, and
+// that the clock was not set back behind what has been written.
+func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data) {
+	merchants, err := data.Service.Merchants(ctx)
+	if err != nil {
+		r.fail("database", "%s", sentence(err))
+		return
+	}
+	var latest time.Time
+	keysOK := true
+	for _, m := range merchants {
+		if err := data.Sealer.Check(ctx, m.ID); err != nil {
+			r.fail("master key", "merchant %s: %s", m.ID, sentence(err))
+			keysOK = false
+		}
+		if m.CreatedAt.After(latest) {
+			latest = m.CreatedAt
+		}
+		if page, _, err := data.Store.Customers(ctx, m.ID, "", 1, 0); err == nil && len(page) > 0 && page[0].UpdatedAt.After(latest) {
+			latest = page[0].UpdatedAt
+		}
+	}
+	if keysOK {
+		r.ok("master key", "opens the keys of all %d merchants", len(merchants))
+	}
+	if info, err := os.Stat(c.GeneratedMasterKey()); err == nil && info.Mode().Perm()&0o077 != 0 {
+		r.fail("master key", "%s can be read by other users: chmod 600 %s", c.GeneratedMasterKey(), c.GeneratedMasterKey())
+	}
+	now := grahak.SystemClock{}.Now()
+	if latest.After(now.Add(time.Minute)) {
+		r.fail("clock", "it says %s, but records were written as late as %s: set the machine's clock", stamp(now), stamp(latest))
+		return
+	}
+	r.ok("clock", "%s", stamp(now))
+}

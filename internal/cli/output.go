@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// jsonFlag chooses output for programs.
+type jsonFlag struct {
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// printJSON prints v, indented for people who look at it too.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// table prints rows under a heading, in aligned columns. Values come from
+// outside, so control characters are replaced.
+func table(w io.Writer, heading []string, rows [][]string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{heading}, rows...) {
+		for i, cell := range row {
+			row[i] = printable(cell)
+		}
+		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
+			return err
+		}
+	}
+	return tw.Flush()
+}
+
+func printable(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+// stamp prints a time for people, and nothing for none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// jsonTime prints a time for programs, and null for none.
+func jsonTime(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := t.UTC().Format(time.RFC3339)
+	return &s
+}
+
+// span is a duration flag that also takes days, as in 90d.
+type span time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *span) UnmarshalText(text []byte) error {
+	in := string(text)
+	if days, ok := strings.CutSuffix(in, "d"); ok {
+		in = days + "h"
+	}
+	d, err := time.ParseDuration(in)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a duration: write it like 90d, 24h or 30m", text)
+	}
+	if in != string(text) {
+		d *= 24
+	}
+	*s = span(d)
+	return nil
+}

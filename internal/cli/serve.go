@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"grahak/internal/app"
+	"grahak/internal/config"
+	"grahak/internal/telemetry"
+	"grahak/internal/tlscert"
+)
+
+type serveCmd struct {
+	config.Server
+}
+
+// Help is what `grahak serve --help` says above the flags.
+func (serveCmd) Help() string {
+	return `With no flags it starts a sandbox on this machine: it makes its data folder, a demo merchant and an API key, and prints a curl that works.
+
+In production it makes nothing by itself and needs a master key, under which all personal data is sealed; it names what is missing. Then make merchants and keys with grahak merchant create and grahak key create while it runs.
+
+SIGTERM or Ctrl-C stops it: it accepts nothing more, finishes what is in flight, and exits 0.`
+}
+
+// Run runs the server until the context ends.
+func (c serveCmd) Run(ctx context.Context, std Streams) error {
+	tuneGC()
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return usageError{err}
+	}
+	text := c.LogFormat == "text" || c.LogFormat == "auto" && isTerminal(std.Err)
+	log := telemetry.NewLog(std.Err, text, level)
+	defer func() { _ = log.Close() }()
+	server, err := app.Start(ctx, c.Server, app.Options{Logger: log.Logger, Version: version()})
+	if err != nil {
+		return err
+	}
+	c.banner(std, server)
+	return server.Run(ctx)
+}
+
+// tuneGC lets garbage grow further than Go's default before it is collected,
+// because the live heap is small: a few megabytes more memory for a good part
+// of the collector's work. GOGC and GOMEMLIMIT win.
+func tuneGC() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(96 << 20)
+	}
+}
+
+// banner tells a person how to use the server that has just started.
+func (c serveCmd) banner(std Streams, server *app.Server) {
+	base := c.baseURL(server.APIAddr())
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("Grahak %s, %s, data in %s", version(), c.Environment, c.Dir)
+	line("")
+	line("Base URL     %s", base)
+	line("Operations   http://%s (health, metrics; keep it private)", server.OpsAddr())
+	curl := "curl"
+	if c.TLSSelfSigned {
+		ca := filepath.Join(c.TLSDir(), tlscert.CAFile)
+		line("TLS          trust %s: NODE_EXTRA_CA_CERTS=%s, or curl --cacert %s", ca, ca, ca)
+		curl = "curl --cacert " + ca
+	}
+	switch {
+	case c.Production():
+		line("")
+		line("Make merchants and keys while it runs:")
+		line("  %s merchant create ID --data %s", programName(), c.Dir)
+		line("  %s key create --merchant ID --data %s", programName(), c.Dir)
+	case server.DemoKey == "":
+		line("")
+		line("Keys were shown when they were made. For a new one of the demo merchant:")
+		line("  %s key create --merchant %s --data %s", programName(), app.DemoMerchant, c.Dir)
+	default:
+		line("Merchant id  %s", app.DemoMerchant)
+		line("API key      %s  (shown only this once)", server.DemoKey)
+		line("")
+		line("Create a customer:")
+		line("")
+		line(`  %s %s/customers -u %s: \`, curl, base, server.DemoKey)
+		line(`    -d object_reference_id=customer@example.com -d mobile_number=9988776655 \`)
+		line(`    -d email_address=customer@example.com -d first_name=Asha -d last_name=Rao`)
+	}
+	line("")
+	_, _ = std.Out.Write([]byte(b.String()))
+}
+
+// baseURL returns the URL under which a client on this machine reaches addr.
+func (c serveCmd) baseURL(addr net.Addr) string {
+	scheme, defaultPort := "http", 80
+	if c.TLSSelfSigned || c.TLSCert != "" {
+		scheme, defaultPort = "https", 443
+	}
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return scheme + "://" + addr.String()
+	}
+	host := tcp.IP.String()
+	if tcp.IP.IsUnspecified() || c.TLSSelfSigned {
+		host = "localhost"
+	}
+	if tcp.Port == defaultPort {
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		return scheme + "://" + host
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}
+
+// programName is how the user called this program: `go run` leaves a path that
+// is gone afterwards.
+func programName() string {
+	if strings.Contains(filepath.ToSlash(os.Args[0]), "/go-build") {
+		return "go run ./cmd/grahak"
+	}
+	return "grahak"
+}

@@ -1,0 +1,113 @@
+// Package config is what an operator sets: the flags that commands share and
+// the settings of the server. Every setting is a flag and a GRAHAK_*
+// environment variable; the flag wins.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"grahak"
+)
+
+// Data says where everything is kept.
+type Data struct {
+	Dir string `name:"data" default:"./grahak-data" env:"GRAHAK_DATA" placeholder:"DIR" help:"Folder that holds the database and, in sandbox, the generated secrets (default ./grahak-data)."`
+}
+
+// Database is the path of the database file.
+func (d Data) Database() string { return filepath.Join(d.Dir, "grahak.db") }
+
+// LockFile is the path of the file that a running server locks.
+func (d Data) LockFile() string { return filepath.Join(d.Dir, "server.lock") }
+
+// GeneratedMasterKey is the path of the master key that a sandbox makes.
+func (d Data) GeneratedMasterKey() string { return filepath.Join(d.Dir, "master.key") }
+
+// TLSDir is the folder of a generated certificate.
+func (d Data) TLSDir() string { return filepath.Join(d.Dir, "tls") }
+
+// MasterKey says where the master key comes from.
+type MasterKey struct {
+	File string `name:"master-key-file" env:"GRAHAK_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key: the base64 of 32 random bytes, from openssl rand -base64 32. Sandbox makes one in the data folder."`
+	// Text is the key itself. It has no flag, because other users of a machine
+	// can read the arguments of a process.
+	Text string `name:"master-key" env:"GRAHAK_MASTER_KEY" hidden:""`
+}
+
+// Given reports whether the operator gave a master key.
+func (k MasterKey) Given() bool { return k.File != "" || k.Text != "" }
+
+// Server is the settings of `grahak serve`.
+type Server struct {
+	Data
+	MasterKey
+
+	Environment        string   `name:"env" default:"sandbox" enum:"sandbox,production" env:"GRAHAK_ENV" help:"sandbox makes a demo merchant, a key and its own secrets; production makes nothing by itself and demands them. The two never share data."`
+	Listen             string   `name:"listen" default:"127.0.0.1:8080" env:"GRAHAK_LISTEN" placeholder:"ADDR" help:"Address of the API (default 127.0.0.1:8080)."`
+	OpsListen          string   `name:"ops-listen" default:"127.0.0.1:8081" env:"GRAHAK_OPS_LISTEN" placeholder:"ADDR" help:"Address of health, metrics, profiles and token checks; it asks nobody who they are, so keep it private (default 127.0.0.1:8081)."`
+	TLSCert            string   `name:"tls-cert" env:"GRAHAK_TLS_CERT" placeholder:"FILE" help:"PEM certificate chain for the API; read again when it changes."`
+	TLSKey             string   `name:"tls-key" env:"GRAHAK_TLS_KEY" placeholder:"FILE" help:"PEM private key of the certificate."`
+	TLSSelfSigned      bool     `name:"tls-self-signed" env:"GRAHAK_TLS_SELF_SIGNED" help:"Sandbox only: speak TLS with a localhost certificate made once in the data folder."`
+	TrustedProxies     []string `name:"trusted-proxies" env:"GRAHAK_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Networks of the proxies in front; only their X-Forwarded-For is read."`
+	DefaultCountryCode string   `name:"default-country-code" default:"91" env:"GRAHAK_DEFAULT_COUNTRY_CODE" placeholder:"DIGITS" help:"Mobile country code of customers created without one (default 91)."`
+	MaxConnections     int      `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API open at once; further ones wait (default 4096)."`
+	LogFormat          string   `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" help:"text, json, or auto: text on a terminal, JSON otherwise."`
+	LogLevel           string   `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error; requests are info (default info)."`
+}
+
+// Proxies returns TrustedProxies as networks.
+func (s *Server) Proxies() ([]netip.Prefix, error) {
+	list := make([]netip.Prefix, 0, len(s.TrustedProxies))
+	for _, text := range s.TrustedProxies {
+		p, err := grahak.ParseIPEntry(text)
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-proxies: %w", err)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// Production reports whether the server runs in production.
+func (s *Server) Production() bool { return s.Environment == string(grahak.Production) }
+
+// Validate returns an error that names everything that is missing or does not
+// fit together.
+func (s *Server) Validate() error {
+	var problems []string
+	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		add("--tls-cert and --tls-key go together, but only one is given")
+	}
+	if s.TLSSelfSigned && s.TLSCert != "" {
+		add("--tls-self-signed and --tls-cert exclude each other")
+	}
+	if s.Production() {
+		if s.TLSSelfSigned {
+			add("--tls-self-signed is for sandbox; give --tls-cert and --tls-key, or end TLS at a proxy")
+		}
+		if !s.MasterKey.Given() {
+			add("production needs a master key: give --master-key-file FILE or set GRAHAK_MASTER_KEY (make one with: openssl rand -base64 32)")
+		}
+	}
+	if s.File != "" && s.Text != "" {
+		add("--master-key-file and GRAHAK_MASTER_KEY exclude each other")
+	}
+	if s.MaxConnections < 1 {
+		add("--max-connections is at least 1")
+	}
+	if code := s.DefaultCountryCode; len(code) < 1 || len(code) > grahak.MaxCountryCode || strings.Trim(code, "0123456789") != "" {
+		add("--default-country-code has 1 to %d digits", grahak.MaxCountryCode)
+	}
+	if _, err := s.Proxies(); err != nil {
+		add("%s", err)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(problems, "; "))
+}

@@ -1,0 +1,115 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"grahak"
+)
+
+const customerColumns = `id, reference_index, sealed, revision, created_at, updated_at`
+
+var errCustomerNotFound = grahak.Errorf(grahak.CodeCustomerNotFound, "There is no such customer.")
+
+// CreateCustomer implements [grahak.CustomerStore].
+func (s *Store) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) error {
+	return s.write(ctx, func(tx *conn) error {
+		n, err := tx.exec(`INSERT INTO customers (merchant_id, id, reference_index, sealed, revision, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (merchant_id, reference_index) DO NOTHING`,
+			string(m), string(c.ID), c.Reference[:], c.Sealed, c.Revision, c.CreatedAt.UnixMicro(), c.UpdatedAt.UnixMicro())
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return grahak.Errorf(grahak.CodeDuplicateReference, "A customer with this reference exists.")
+		}
+		if err := insertEvent(tx, m, e); err != nil {
+			return err
+		}
+		return insertToken(tx, m, token)
+	})
+}
+
+// Customer implements [grahak.CustomerStore]. The two halves of the union run
+// one after the other, so a hit by id costs one look-up.
+func (s *Store) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (c grahak.CustomerRecord, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		row := r.queryRow(`SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2
+			UNION ALL SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND reference_index = $3`,
+			string(m), string(id), reference[:])
+		c, err = scanCustomer(row)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errCustomerNotFound
+		}
+		return err
+	})
+	return c, err
+}
+
+// UpdateCustomer implements [grahak.CustomerStore].
+func (s *Store) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) (done bool, err error) {
+	err = s.write(ctx, func(tx *conn) error {
+		done = false
+		n, err := tx.exec(`UPDATE customers SET sealed = $1, revision = $2, updated_at = $3 WHERE merchant_id = $4 AND id = $5 AND revision = $6`,
+			c.Sealed, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return s.customerExists(tx, m, c.ID)
+		}
+		if err := insertEvent(tx, m, e); err != nil {
+			return err
+		}
+		done = true
+		return insertToken(tx, m, token)
+	})
+	return done && err == nil, err
+}
+
+// customerExists returns nil if the customer exists.
+func (s *Store) customerExists(tx *conn, m grahak.MerchantID, id grahak.CustomerID) error {
+	var found int
+	err := tx.queryRow(`SELECT 1 FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), string(id)).Scan(&found)
+	if errors.Is(err, sql.ErrNoRows) {
+		return errCustomerNotFound
+	}
+	return err
+}
+
+// Customers implements [grahak.CustomerStore].
+func (s *Store) Customers(ctx context.Context, m grahak.MerchantID, before grahak.CustomerID, limit, offset int) (list []grahak.CustomerRecord, total int64, err error) {
+	const page = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3`
+	const pageBefore = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND id < $4 ORDER BY id DESC LIMIT $2 OFFSET $3`
+	query, args := page, []any{string(m), limit, offset}
+	if before != "" {
+		query, args = pageBefore, append(args, string(before))
+	}
+	err = s.read(ctx, func(r *conn) error {
+		return r.snapshot(func() error {
+			if err := r.queryRow(`SELECT count(*) FROM customers WHERE merchant_id = $1`, string(m)).Scan(&total); err != nil {
+				return err
+			}
+			return r.query(func(row scanner) error {
+				c, err := scanCustomer(row)
+				list = append(list, c)
+				return err
+			}, query, args...)
+		})
+	})
+	return list, total, err
+}
+
+func scanCustomer(row scanner) (grahak.CustomerRecord, error) {
+	var c grahak.CustomerRecord
+	var reference []byte
+	var created, updated int64
+	if err := row.Scan((*string)(&c.ID), &reference, &c.Sealed, &c.Revision, &created, &updated); err != nil {
+		return c, err
+	}
+	copy(c.Reference[:], reference)
+	c.CreatedAt, c.UpdatedAt = time.UnixMicro(created).UTC(), time.UnixMicro(updated).UTC()
+	return c, nil
+}

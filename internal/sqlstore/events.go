@@ -1,0 +1,51 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+
+	"grahak"
+)
+
+// insertEvent writes e as part of tx.
+func insertEvent(tx *conn, m grahak.MerchantID, e grahak.Event) error {
+	var changed any
+	if len(e.Changed) > 0 {
+		names := make([]string, len(e.Changed))
+		for i, f := range e.Changed {
+			names[i] = f.String()
+		}
+		changed = strings.Join(names, ",")
+	}
+	_, err := tx.exec(`INSERT INTO events (merchant_id, id, type, subject, revision, changed, actor, request_id, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		string(m), string(e.ID), string(e.Type), e.Subject, e.Revision, changed, e.Actor, e.RequestID, e.At.UnixMicro())
+	return err
+}
+
+// Events implements [grahak.Store].
+func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after grahak.EventID, limit int) (list []grahak.Event, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.query(func(row scanner) error {
+			var e grahak.Event
+			var changed sql.NullString
+			var at int64
+			if err := row.Scan((*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &at); err != nil {
+				return err
+			}
+			if changed.Valid {
+				for name := range strings.SplitSeq(changed.String, ",") {
+					if f, ok := grahak.ParseField(name); ok {
+						e.Changed = append(e.Changed, f)
+					}
+				}
+			}
+			e.At = time.UnixMicro(at).UTC()
+			list = append(list, e)
+			return nil
+		}, `SELECT id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3`,
+			string(m), string(after), limit)
+	})
+	return list, err
+}

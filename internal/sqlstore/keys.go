@@ -1,0 +1,148 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/netip"
+	"time"
+
+	"grahak"
+)
+
+const keyColumns = `merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at`
+
+func keyNotFound(id grahak.KeyID) error {
+	return grahak.Errorf(grahak.CodeKeyNotFound, "The merchant has no key %q: see `grahak key list`.", string(id))
+}
+
+// CreateKey implements [grahak.KeyStore].
+func (s *Store) CreateKey(ctx context.Context, m grahak.MerchantID, k grahak.APIKey, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+		if _, err := merchant(tx, m); err != nil {
+			return err
+		}
+		return insertKey(tx, m, k)
+	})
+}
+
+func insertKey(tx *conn, m grahak.MerchantID, k grahak.APIKey) error {
+	n, err := tx.exec(`INSERT INTO api_keys (merchant_id, id, hash, prefix, label, scope, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (hash) DO NOTHING`,
+		string(m), string(k.ID), k.Hash[:], k.Prefix, k.Label, string(k.Scope), k.CreatedAt.UnixMicro(), micros(k.ExpiresAt))
+	if err == nil && n == 0 {
+		return grahak.Errorf(grahak.CodeKeyExists, "This key exists already, at this or another merchant: every key must be different.")
+	}
+	return err
+}
+
+// Keys implements [grahak.KeyStore].
+func (s *Store) Keys(ctx context.Context, m grahak.MerchantID) (list []grahak.APIKey, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.query(func(row scanner) error {
+			k, err := scanKey(row)
+			list = append(list, k)
+			return err
+		}, `SELECT `+keyColumns+` FROM api_keys WHERE merchant_id = $1 ORDER BY id`, string(m))
+	})
+	return list, err
+}
+
+// Key implements [grahak.KeyStore].
+func (s *Store) Key(ctx context.Context, m grahak.MerchantID, id grahak.KeyID) (k grahak.APIKey, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		k, err = apiKey(r, m, id)
+		return err
+	})
+	return k, err
+}
+
+func apiKey(c *conn, m grahak.MerchantID, id grahak.KeyID) (grahak.APIKey, error) {
+	k, err := scanKey(c.queryRow(`SELECT `+keyColumns+` FROM api_keys WHERE merchant_id = $1 AND id = $2`, string(m), string(id)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return k, keyNotFound(id)
+	}
+	return k, err
+}
+
+// RevokeKey implements [grahak.KeyStore].
+func (s *Store) RevokeKey(ctx context.Context, m grahak.MerchantID, id grahak.KeyID, at time.Time, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+		if _, err := apiKey(tx, m, id); err != nil {
+			return err
+		}
+		_, err := tx.exec(`UPDATE api_keys SET revoked_at = $1 WHERE merchant_id = $2 AND id = $3 AND revoked_at IS NULL`, at.UnixMicro(), string(m), string(id))
+		return err
+	})
+}
+
+// RotateKey implements [grahak.KeyStore].
+func (s *Store) RotateKey(ctx context.Context, m grahak.MerchantID, old grahak.KeyID, oldExpires time.Time, successor grahak.APIKey, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+		n, err := tx.exec(`UPDATE api_keys SET expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $1 END
+			WHERE merchant_id = $2 AND id = $3 AND revoked_at IS NULL`, oldExpires.UnixMicro(), string(m), string(old))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return keyNotFound(old)
+		}
+		return insertKey(tx, m, successor)
+	})
+}
+
+// TouchKeys implements [grahak.KeyStore].
+func (s *Store) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Time) error {
+	return s.write(ctx, func(tx *conn) error {
+		for ref, at := range used {
+			_, err := tx.exec(`UPDATE api_keys SET last_used_at = $1 WHERE merchant_id = $2 AND id = $3 AND (last_used_at IS NULL OR last_used_at < $1)`,
+				at.UnixMicro(), string(ref.Merchant), string(ref.Key))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Access implements [grahak.KeyStore].
+func (s *Store) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.AccessRecord, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.snapshot(func() error {
+			a.Key, err = scanKey(r.queryRow(`SELECT `+keyColumns+` FROM api_keys WHERE hash = $1`, hash[:]))
+			if errors.Is(err, sql.ErrNoRows) {
+				return grahak.Errorf(grahak.CodeKeyNotFound, "There is no such key.")
+			}
+			if err != nil {
+				return err
+			}
+			if a.Merchant, err = merchant(r, a.Key.Merchant); err != nil {
+				return err
+			}
+			return r.query(func(row scanner) error {
+				var prefix string
+				if err := row.Scan(&prefix); err != nil {
+					return err
+				}
+				p, err := netip.ParsePrefix(prefix)
+				a.IPList = append(a.IPList, p)
+				return err
+			}, `SELECT prefix FROM ip_list WHERE merchant_id = $1`, string(a.Key.Merchant))
+		})
+	})
+	return a, err
+}
+
+func scanKey(row scanner) (grahak.APIKey, error) {
+	var k grahak.APIKey
+	var hash []byte
+	var created int64
+	var expires, revoked, used sql.NullInt64
+	if err := row.Scan((*string)(&k.Merchant), (*string)(&k.ID), &hash, &k.Prefix, &k.Label, (*string)(&k.Scope), &created, &expires, &revoked, &used); err != nil {
+		return k, err
+	}
+	copy(k.Hash[:], hash)
+	k.CreatedAt = time.UnixMicro(created).UTC()
+	k.ExpiresAt, k.RevokedAt, k.LastUsedAt = fromMicros(expires), fromMicros(revoked), fromMicros(used)
+	return k, nil
+}

@@ -1,0 +1,111 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"grahak"
+)
+
+const merchantColumns = `id, name, ip_mode, created_at, disabled_at`
+
+func merchantNotFound(m grahak.MerchantID) error {
+	return grahak.Errorf(grahak.CodeMerchantNotFound, "There is no merchant %q: see `grahak merchant list`, or make it with `grahak merchant create %s`.", string(m), string(m))
+}
+
+// changeAccess runs a write after which every process must forget what it
+// remembers of keys, IP lists and merchants.
+func (s *Store) changeAccess(ctx context.Context, m grahak.MerchantID, e grahak.Event, change func(*conn) error) error {
+	return s.write(ctx, func(tx *conn) error {
+		if err := change(tx); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`UPDATE instance SET access_version = access_version + 1 WHERE id = 1`); err != nil {
+			return err
+		}
+		return insertEvent(tx, m, e)
+	})
+}
+
+// CreateMerchant implements [grahak.MerchantStore].
+func (s *Store) CreateMerchant(ctx context.Context, m grahak.Merchant, keys grahak.Keyset, e grahak.Event) error {
+	return s.changeAccess(ctx, m.ID, e, func(tx *conn) error {
+		n, err := tx.exec(`INSERT INTO merchants (id, name, ip_mode, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`,
+			string(m.ID), m.Name, string(m.IPMode), m.CreatedAt.UnixMicro())
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return grahak.Errorf(grahak.CodeMerchantExists, "The merchant %q exists already.", string(m.ID))
+		}
+		_, err = tx.exec(`INSERT INTO keysets (merchant_id, master_key_id, sealing, indexing) VALUES ($1, $2, $3, $4)`,
+			string(m.ID), keys.MasterKeyID, keys.Sealing, keys.Indexing)
+		return err
+	})
+}
+
+// Merchant implements [grahak.MerchantStore].
+func (s *Store) Merchant(ctx context.Context, id grahak.MerchantID) (m grahak.Merchant, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		m, err = merchant(r, id)
+		return err
+	})
+	return m, err
+}
+
+func merchant(c *conn, id grahak.MerchantID) (grahak.Merchant, error) {
+	m, err := scanMerchant(c.queryRow(`SELECT `+merchantColumns+` FROM merchants WHERE id = $1`, string(id)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return m, merchantNotFound(id)
+	}
+	return m, err
+}
+
+// Merchants implements [grahak.MerchantStore].
+func (s *Store) Merchants(ctx context.Context) (list []grahak.Merchant, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.query(func(row scanner) error {
+			m, err := scanMerchant(row)
+			list = append(list, m)
+			return err
+		}, `SELECT `+merchantColumns+` FROM merchants ORDER BY id`)
+	})
+	return list, err
+}
+
+// DisableMerchant implements [grahak.MerchantStore].
+func (s *Store) DisableMerchant(ctx context.Context, id grahak.MerchantID, at time.Time, e grahak.Event) error {
+	return s.changeAccess(ctx, id, e, func(tx *conn) error {
+		if _, err := merchant(tx, id); err != nil {
+			return err
+		}
+		_, err := tx.exec(`UPDATE merchants SET disabled_at = $1 WHERE id = $2 AND disabled_at IS NULL`, at.UnixMicro(), string(id))
+		return err
+	})
+}
+
+// Keyset implements [grahak.MerchantStore].
+func (s *Store) Keyset(ctx context.Context, m grahak.MerchantID) (k grahak.Keyset, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		err := r.queryRow(`SELECT master_key_id, sealing, indexing FROM keysets WHERE merchant_id = $1`, string(m)).
+			Scan(&k.MasterKeyID, &k.Sealing, &k.Indexing)
+		if errors.Is(err, sql.ErrNoRows) {
+			return merchantNotFound(m)
+		}
+		return err
+	})
+	return k, err
+}
+
+func scanMerchant(row scanner) (grahak.Merchant, error) {
+	var m grahak.Merchant
+	var created int64
+	var disabled sql.NullInt64
+	if err := row.Scan((*string)(&m.ID), &m.Name, (*string)(&m.IPMode), &created, &disabled); err != nil {
+		return m, err
+	}
+	m.CreatedAt, m.DisabledAt = time.UnixMicro(created).UTC(), fromMicros(disabled)
+	return m, nil
+}

@@ -1,0 +1,263 @@
+// Package sqlstore implements [grahak.Store] on SQLite.
+//
+// Writes go through one goroutine that commits what waits together (see
+// writer.go); reads have connections of their own and never wait for it.
+// Placeholders are $1…$n and the SQL is portable, except where a file's name
+// says otherwise.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"grahak"
+)
+
+// Config says what to open.
+type Config struct {
+	// Path is the database file. Its folder must exist.
+	Path string
+	// Environment is recorded in a new store. Opening an existing store of
+	// another environment is an error; empty takes the store's own, and then
+	// the store must exist.
+	Environment grahak.Environment
+	// Clock tells the time; default [grahak.SystemClock].
+	Clock grahak.Clock
+	// LockWait is how long a write waits for another process that is writing;
+	// default 5 seconds.
+	LockWait time.Duration
+	// Observer is told of commits; may be nil.
+	Observer Observer
+	// Logger receives faults that no caller is told of; default
+	// [slog.Default].
+	Logger *slog.Logger
+}
+
+// Observer is told what the writer does. It is called by one goroutine and must
+// not block.
+type Observer interface {
+	// Committed reports a batch of that many writes, and how long its commit
+	// took.
+	Committed(writes int, commit time.Duration)
+}
+
+// Store implements [grahak.Store]. Use [Open].
+type Store struct {
+	environment grahak.Environment
+	path        string
+	writes      *sql.DB
+	reads       *sql.DB
+	writer      *writer
+	readers     chan *conn
+	checkpoints *checkpointer
+}
+
+var _ grahak.Store = (*Store)(nil)
+
+// ErrNoStore is returned by [Open] when the file does not exist and
+// Config.Environment is empty.
+var ErrNoStore = errors.New("there is no database yet")
+
+// readConns is how many reads run at once. A read is CPU work on cached pages,
+// so more than a few per processor only cost memory.
+func readConns() int { return max(4, 2*runtime.GOMAXPROCS(0)) }
+
+// Open opens the store, makes it if it does not exist, and brings its schema up
+// to date. Errors that an operator can mend are one sentence that says how.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.LockWait == 0 {
+		cfg.LockWait = 5 * time.Second
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = grahak.SystemClock{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if err := prepareFile(cfg); err != nil {
+		return nil, err
+	}
+	s := &Store{path: cfg.Path}
+	if err := s.open(ctx, cfg); err != nil {
+		return nil, explain(cfg.Path, errors.Join(err, s.closeDBs()))
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, cfg Config) error {
+	var err error
+	if s.writes, err = sql.Open("sqlite", writerDSN(cfg)); err != nil {
+		return err
+	}
+	// One connection for the writer, one for checkpoints.
+	s.writes.SetMaxOpenConns(2)
+	if err := migrate(ctx, s.writes, cfg); err != nil {
+		return err
+	}
+	if s.environment, err = recordEnvironment(ctx, s.writes, cfg); err != nil {
+		return err
+	}
+	if s.reads, err = sql.Open("sqlite", readerDSN(cfg)); err != nil {
+		return err
+	}
+	s.readers = make(chan *conn, readConns())
+	for range cap(s.readers) {
+		c, err := newConn(ctx, s.reads)
+		if err != nil {
+			return err
+		}
+		s.readers <- c
+	}
+	checkpointConn, err := newConn(ctx, s.writes)
+	if err != nil {
+		return err
+	}
+	writeConn, err := newConn(ctx, s.writes)
+	if err != nil {
+		return err
+	}
+	s.checkpoints = newCheckpointer(checkpointConn, cfg.Logger)
+	s.writer = newWriter(writeConn, s.checkpoints, cfg)
+	go s.writer.run()
+	go s.checkpoints.run()
+	return nil
+}
+
+// prepareFile makes an empty database file that only its owner can read, or
+// returns [ErrNoStore] if there is none to open.
+func prepareFile(cfg Config) error {
+	if cfg.Environment == "" {
+		if _, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) {
+			return ErrNoStore
+		}
+		return nil
+	}
+	f, err := os.OpenFile(cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return explain(cfg.Path, err)
+	}
+	return f.Close()
+}
+
+// Environment returns the environment that the store was made for.
+func (s *Store) Environment() grahak.Environment { return s.environment }
+
+// QueueLen returns how many writes wait, and QueueCap how many may.
+func (s *Store) QueueLen() int { return len(s.writer.jobs) }
+
+// QueueCap returns how many writes may wait before more are refused.
+func (s *Store) QueueCap() int { return cap(s.writer.jobs) }
+
+// Size returns the bytes of the database file and of its write-ahead log.
+func (s *Store) Size() (database, log int64) {
+	size := func(path string) int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	return size(s.path), size(s.path + "-wal")
+}
+
+// Close finishes the writes that wait and closes the files. Calls after it
+// fail.
+func (s *Store) Close() error {
+	s.writer.stop()
+	s.checkpoints.stop()
+	return s.closeDBs()
+}
+
+func (s *Store) closeDBs() error {
+	var err error
+	for _, db := range []*sql.DB{s.reads, s.writes} {
+		if db != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}
+	return err
+}
+
+// Check reads the whole database and returns what is wrong with it, a line
+// each; nothing when it is sound. It may take minutes on a large one.
+func (s *Store) Check(ctx context.Context) ([]string, error) {
+	rows, err := s.reads.QueryContext(ctx, "PRAGMA integrity_check")
+	if err != nil {
+		return nil, explain(s.path, err)
+	}
+	defer rows.Close()
+	var found []string
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return nil, explain(s.path, err)
+		}
+		if line != "ok" {
+			found = append(found, line)
+		}
+	}
+	return found, rows.Err()
+}
+
+// read runs fn with a read connection. fn must not keep it. The context bounds
+// the wait for a connection only: a statement that is under way is not worth
+// the cost of being interruptible, since every read is bounded.
+func (s *Store) read(ctx context.Context, fn func(*conn) error) error {
+	var c *conn
+	select {
+	case c = <-s.readers:
+	default:
+		select {
+		case c = <-s.readers:
+		case <-ctx.Done():
+			return grahak.Unavailable("no read connection became free in time", time.Second, ctx.Err())
+		}
+	}
+	defer func() { s.readers <- c }()
+	return storageError(fn(c))
+}
+
+// AccessVersion implements [grahak.Store].
+func (s *Store) AccessVersion(ctx context.Context) (version int64, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		return c.queryRow(`SELECT access_version FROM instance WHERE id = 1`).Scan(&version)
+	})
+	return version, err
+}
+
+// Ping implements [grahak.Store].
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.AccessVersion(ctx)
+	return err
+}
+
+// recordEnvironment returns the environment of the store, after writing it
+// into a new one.
+func recordEnvironment(ctx context.Context, db *sql.DB, cfg Config) (grahak.Environment, error) {
+	if cfg.Environment != "" {
+		_, err := db.ExecContext(ctx, `INSERT INTO instance (id, environment, access_version, created_at) VALUES (1, $1, 1, $2) ON CONFLICT (id) DO NOTHING`,
+			string(cfg.Environment), cfg.Clock.Now().UnixMicro())
+		if err != nil {
+			return "", err
+		}
+	}
+	var env string
+	if err := db.QueryRowContext(ctx, `SELECT environment FROM instance WHERE id = 1`).Scan(&env); err != nil {
+		return "", err
+	}
+	if cfg.Environment != "" && env != string(cfg.Environment) {
+		return "", fmt.Errorf("the database in %s was made for the %s environment, not %s: use another data folder, or --env %s", filepath.Dir(cfg.Path), env, cfg.Environment, env)
+	}
+	return grahak.Environment(env), nil
+}

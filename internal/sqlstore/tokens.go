@@ -1,0 +1,70 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"grahak"
+)
+
+// insertToken writes token as part of tx, if there is one.
+func insertToken(tx *conn, m grahak.MerchantID, token *grahak.TokenRecord) error {
+	if token == nil {
+		return nil
+	}
+	_, err := tx.exec(`INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) VALUES ($1, $2, $3, $4)`,
+		string(m), string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
+	return err
+}
+
+// PutToken implements [grahak.CustomerStore].
+func (s *Store) PutToken(ctx context.Context, m grahak.MerchantID, token grahak.TokenRecord) error {
+	return s.write(ctx, func(tx *conn) error {
+		if err := s.customerExists(tx, m, token.Customer); err != nil {
+			return err
+		}
+		return insertToken(tx, m, &token)
+	})
+}
+
+// Token implements [grahak.Store].
+func (s *Store) Token(ctx context.Context, hash grahak.TokenHash, now time.Time) (grahak.TokenRecord, error) {
+	token := grahak.TokenRecord{Hash: hash}
+	err := s.read(ctx, func(r *conn) error {
+		var expires int64
+		err := r.queryRow(`SELECT merchant_id, customer_id, expires_at FROM client_auth_tokens WHERE hash = $1 AND expires_at > $2`, hash[:], now.UnixMicro()).
+			Scan((*string)(&token.Merchant), (*string)(&token.Customer), &expires)
+		if errors.Is(err, sql.ErrNoRows) {
+			return grahak.Errorf(grahak.CodeTokenNotFound, "There is no such token, or it has expired.")
+		}
+		token.ExpiresAt = time.UnixMicro(expires).UTC()
+		return err
+	})
+	if err != nil {
+		return grahak.TokenRecord{}, err
+	}
+	return token, nil
+}
+
+// PruneTokens implements [grahak.Store].
+func (s *Store) PruneTokens(ctx context.Context, now time.Time, limit int) (int, error) {
+	var due int
+	err := s.read(ctx, func(r *conn) error {
+		return r.queryRow(`SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 LIMIT 1) AS expired`, now.UnixMicro()).Scan(&due)
+	})
+	// Most looks find nothing, and those cost no write.
+	if err != nil || due == 0 {
+		return 0, err
+	}
+	var deleted int64
+	err = s.write(ctx, func(tx *conn) error {
+		var err error
+		deleted, err = tx.exec(`DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN
+			(SELECT merchant_id, customer_id, hash FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`,
+			now.UnixMicro(), limit)
+		return err
+	})
+	return int(deleted), err
+}

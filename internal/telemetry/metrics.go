@@ -1,0 +1,129 @@
+package telemetry
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics are the service's Prometheus metrics. No label holds anything of a
+// customer or a merchant, and every label has few values. It is safe for
+// concurrent use.
+type Metrics struct {
+	registry  *prometheus.Registry
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	batches   prometheus.Histogram
+	commits   prometheus.Histogram
+
+	// series remembers the two series of a request's labels, because finding
+	// them anew costs more than counting.
+	mu     sync.RWMutex
+	series map[requestLabels]requestSeries
+}
+
+type requestLabels struct {
+	route, method, code string
+	status              int
+}
+
+type requestSeries struct {
+	count    prometheus.Counter
+	duration prometheus.Observer
+}
+
+// StoreStats is what metrics ask of a store.
+type StoreStats interface {
+	QueueLen() int
+	QueueCap() int
+	// Size returns the bytes of the database and of its write-ahead log.
+	Size() (database, log int64)
+}
+
+// NewMetrics returns metrics that also report on the process, as build version
+// labelled.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "grahak_http_requests_total",
+			Help: "Requests answered, by route pattern, method, status and error code.",
+		}, []string{"route", "method", "status", "code"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "grahak_http_request_duration_seconds",
+			Help:    "Time from the request's header to its answer, by route pattern and method.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}, []string{"route", "method"}),
+		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "grahak_store_batch_writes",
+			Help:    "Writes that shared a commit.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "grahak_store_commit_duration_seconds",
+			Help:    "Time that a commit took to be on disk.",
+			Buckets: prometheus.ExponentialBuckets(.0001, 2, 16),
+		}),
+		series: make(map[requestLabels]requestSeries),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "grahak_build_info", Help: "Always 1; the version is the label.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	info.Set(1)
+	m.registry.MustRegister(m.requests, m.durations, m.batches, m.commits, info,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Watch adds the store's own figures, read when metrics are scraped. It is
+// called once.
+func (m *Metrics) Watch(store StoreStats) {
+	gauge := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("grahak_store_queue_writes", "Writes that wait for the writer.", func() float64 { return float64(store.QueueLen()) })
+	gauge("grahak_store_queue_capacity_writes", "Writes that may wait before more are refused.", func() float64 { return float64(store.QueueCap()) })
+	gauge("grahak_store_database_bytes", "Size of the database file.", func() float64 {
+		size, _ := store.Size()
+		return float64(size)
+	})
+	gauge("grahak_store_wal_bytes", "Size of the write-ahead log file.", func() float64 {
+		_, size := store.Size()
+		return float64(size)
+	})
+}
+
+// Handler serves the metrics in Prometheus' text format.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Request implements the observer of package web.
+func (m *Metrics) Request(route, method string, status int, code string, took time.Duration) {
+	labels := requestLabels{route: route, method: method, code: code, status: status}
+	m.mu.RLock()
+	s, ok := m.series[labels]
+	m.mu.RUnlock()
+	if !ok {
+		s = requestSeries{
+			count:    m.requests.WithLabelValues(route, method, strconv.Itoa(status), code),
+			duration: m.durations.WithLabelValues(route, method),
+		}
+		m.mu.Lock()
+		m.series[labels] = s
+		m.mu.Unlock()
+	}
+	s.count.Inc()
+	s.duration.Observe(took.Seconds())
+}
+
+// Committed implements the observer of package sqlstore.
+func (m *Metrics) Committed(writes int, commit time.Duration) {
+	m.batches.Observe(float64(writes))
+	m.commits.Observe(commit.Seconds())
+}

@@ -1,0 +1,45 @@
+package web
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// The limits of a server. A client that is slower than these is cut off; a
+// larger header is answered 431 by net/http.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+)
+
+// NewServer returns a server for h with every limit set. tlsConfig may be nil.
+func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:                      h,
+		TLSConfig:                    tlsConfig,
+		ReadHeaderTimeout:            readHeaderTimeout,
+		ReadTimeout:                  readTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		// net/http reports here what clients do wrong at the level of
+		// connections, a broken TLS handshake say; worth seeing only when
+		// looking for it.
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// Limit bounds how many connections of l are open at once; further ones wait
+// to be accepted.
+func Limit(l net.Listener, connections int) net.Listener {
+	return netutil.LimitListener(l, connections)
+}
