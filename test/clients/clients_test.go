@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"grahak/internal/testkit"
 )
 
 const (
@@ -32,28 +34,29 @@ const (
 	applyTimeout  = 15 * time.Second // The server applies what the command line changed within 2 s.
 )
 
+func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
+
 func TestClients(t *testing.T) {
 	requireClients(t)
-	grahak := buildProgram(t)
 
 	// The official client speaks TLS to the default port only.
 	t.Run("official", func(t *testing.T) {
 		requirePort443(t)
-		s := grahak.start(t, "--listen", "127.0.0.1:443", "--tls-self-signed")
+		s := testkit.Start(t, filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:443", "--tls-self-signed")
 		if s.BaseURL != "https://localhost" {
 			t.Fatalf("base URL is %q, want https://localhost", s.BaseURL)
 		}
 		ca := filepath.Join(s.Data, "tls", "ca.pem")
-		key := refusedMerchant(t, grahak, s, ca)
+		key := refusedMerchant(t, s, ca)
 		runScript(t, s, "official.mjs",
 			"NODE_EXTRA_CA_CERTS="+ca, "TEST_REFUSED_MERCHANT="+refused, "TEST_REFUSED_API_KEY="+key)
-		s.stop(t)
+		s.Stop(t)
 	})
 
 	t.Run("bc", func(t *testing.T) {
-		s := grahak.start(t, "--listen", "127.0.0.1:0")
+		s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
 		runScript(t, s, "bc.js")
-		s.stop(t)
+		s.Stop(t)
 	})
 }
 
@@ -103,16 +106,16 @@ func requirePort443(t *testing.T) {
 const refused = "refused"
 
 // refusedMerchant makes that merchant on the running server, and returns its key once the server refuses it.
-func refusedMerchant(t *testing.T, grahak program, s *server, ca string) string {
+func refusedMerchant(t *testing.T, s *testkit.Server, ca string) string {
 	t.Helper()
 	var key struct{ Key string }
-	grahak.run(t, "merchant", "create", refused, "--data", s.Data)
-	out := grahak.run(t, "key", "create", "--merchant", refused, "--json", "--data", s.Data)
+	testkit.Run(t, "merchant", "create", refused, "--data", s.Data)
+	out := testkit.Run(t, "key", "create", "--merchant", refused, "--json", "--data", s.Data)
 	if err := json.Unmarshal(out, &key); err != nil || key.Key == "" {
 		t.Fatalf("key create --json printed %q (%v), want an object with a key", out, err)
 	}
-	grahak.run(t, "iplist", "add", "--merchant", refused, "192.0.2.1/32", "--label", "nobody", "--data", s.Data)
-	grahak.run(t, "iplist", "mode", "--merchant", refused, "enforce", "--data", s.Data)
+	testkit.Run(t, "iplist", "add", "--merchant", refused, "192.0.2.1/32", "--label", "nobody", "--data", s.Data)
+	testkit.Run(t, "iplist", "mode", "--merchant", refused, "enforce", "--data", s.Data)
 
 	pem, err := os.ReadFile(ca)
 	if err != nil {
@@ -158,15 +161,15 @@ func get(ctx context.Context, client *http.Client, url, key string) (int, error)
 
 // runScript runs a script with node's test runner and makes each of its tests a subtest of t. The working folder is
 // this one, since the official client reads its package.json.
-func runScript(t *testing.T, s *server, script string, env ...string) {
+func runScript(t *testing.T, s *testkit.Server, script string, env ...string) {
 	t.Helper()
-	cases := filepath.Join(moduleRoot(t), filepath.FromSlash(wireCases))
+	cases := filepath.Join(testkit.ModuleRoot(t), filepath.FromSlash(wireCases))
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTimeout)
 	defer cancel()
 	// The server listens on IPv4 only, and older nodes try the first address of localhost alone.
 	cmd := exec.CommandContext(ctx, "node", "--dns-result-order=ipv4first", "--test-reporter=tap", script)
-	cmd.Env = plainEnv(append(env, "NODE_ENV=test", "TEST_WIRE_CASES="+cases,
-		"TEST_BASE_URL="+s.BaseURL, "TEST_MERCHANT="+s.Merchant, "TEST_API_KEY="+s.APIKey)...)
+	cmd.Env = testkit.Env(append(env, "NODE_ENV=test", "TEST_WIRE_CASES="+cases,
+		"TEST_BASE_URL="+s.BaseURL, "TEST_MERCHANT="+s.Merchant, "TEST_API_KEY="+s.Key)...)
 	out, err := cmd.CombinedOutput()
 
 	results := parseTAP(out)
