@@ -286,6 +286,9 @@ func (s *Service) issue(m MerchantID, id CustomerID, wanted bool, result *Custom
 // cursorCheck is how many bytes of a cursor prove that it is ours.
 const cursorCheck = 8
 
+// maxCursor is the length of the longest decoded cursor, in bytes.
+const maxCursor = 256
+
 // cursor returns an opaque, self-checking name for the place after id.
 func (s *Service) cursor(ctx context.Context, m MerchantID, id CustomerID) (string, error) {
 	sum, err := s.sealer.Index(ctx, m, IndexCursor, string(id))
@@ -302,7 +305,10 @@ func (s *Service) openCursor(ctx context.Context, m MerchantID, cursor string) (
 		return "", true, nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || len(raw) <= cursorCheck || len(raw) > 256 {
+	if err != nil {
+		return "", false, nil //nolint:nilerr // A cursor that is not ours is an answer, not a failure.
+	}
+	if len(raw) <= cursorCheck || len(raw) > maxCursor {
 		return "", false, nil
 	}
 	id := CustomerID(raw[cursorCheck:])

@@ -100,8 +100,7 @@ func (e *Edge) create(x *web.Exchange, caller grahak.Caller) error {
 }
 
 func (e *Edge) read(x *web.Exchange, caller grahak.Caller, id string) error {
-	token, _ := queryToken(x.Request.URL.RawQuery)
-	result, err := e.service.Customer(x.Request.Context(), caller, id, token)
+	result, err := e.service.Customer(x.Request.Context(), caller, id, queryToken(x.Request.URL.RawQuery))
 	if err != nil {
 		return err
 	}

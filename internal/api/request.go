@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math"
 	"mime"
 	"mime/multipart"
@@ -10,8 +11,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"io"
 
 	"grahak"
 	"grahak/internal/web"
@@ -135,7 +134,7 @@ func readRequest(x *web.Exchange) (*request, error) {
 		}
 	}
 	if q.seen&(1<<paramToken) == 0 {
-		q.token, _ = queryToken(x.Request.URL.RawQuery)
+		q.token = queryToken(x.Request.URL.RawQuery)
 	}
 	return q, nil
 }
@@ -218,18 +217,16 @@ func decodeMultipart(q *request, body []byte, boundary string) error {
 	}
 }
 
-// queryToken reports whether a query asks for a token, and whether it says
-// anything of it. What cannot be decoded is ignored, as unknown keys are.
-func queryToken(query string) (wanted, given bool) {
-	if query == "" {
-		return false, false
-	}
+// queryToken reports whether a query asks for a token. What cannot be decoded
+// is ignored, as unknown keys are.
+func queryToken(query string) bool {
+	wanted, given := false, false
 	_ = eachPair(query, func(key, text string) {
 		if !given && parameterOf(key) == paramToken {
 			wanted, given = isTrue(text), true
 		}
 	})
-	return wanted, given
+	return wanted
 }
 
 // parseListQuery reads the query of a list (wire.md §4). A value that is not a

@@ -89,7 +89,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if err := s.listen(); err != nil {
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
 	metrics := telemetry.NewMetrics(opts.Version)
@@ -188,16 +188,16 @@ func (s *Server) tls(clock grahak.Clock) (*tls.Config, error) {
 	return reloader.Config(), nil
 }
 
-func (s *Server) listen() (err error) {
-	if s.listener.api, err = listen(s.cfg.Listen, "--listen"); err != nil {
+func (s *Server) listen(ctx context.Context) (err error) {
+	if s.listener.api, err = listen(ctx, s.cfg.Listen, "--listen"); err != nil {
 		return err
 	}
-	s.listener.ops, err = listen(s.cfg.OpsListen, "--ops-listen")
+	s.listener.ops, err = listen(ctx, s.cfg.OpsListen, "--ops-listen")
 	return err
 }
 
-func listen(addr, flag string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+func listen(ctx context.Context, addr, flag string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("the address %s is in use: stop the program that uses it, or give another with %s", addr, flag)

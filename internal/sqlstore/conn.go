@@ -41,7 +41,7 @@ func (c *conn) statement(query string) (*sql.Stmt, error) {
 
 // exec runs query and returns how many rows it changed.
 func (c *conn) exec(query string, args ...any) (int64, error) {
-	stmt, err := c.statement(query)
+	stmt, err := c.statement(query) //nolint:sqlclosecheck // It stays prepared for as long as the connection lives.
 	if err != nil {
 		return 0, err
 	}
@@ -62,7 +62,7 @@ func (r failedRow) Scan(...any) error { return r.err }
 
 // queryRow runs a query that returns at most one row.
 func (c *conn) queryRow(query string, args ...any) scanner {
-	stmt, err := c.statement(query)
+	stmt, err := c.statement(query) //nolint:sqlclosecheck // It stays prepared for as long as the connection lives.
 	if err != nil {
 		return failedRow{err}
 	}
@@ -71,7 +71,7 @@ func (c *conn) queryRow(query string, args ...any) scanner {
 
 // query runs a query and hands each row to scan.
 func (c *conn) query(scan func(scanner) error, query string, args ...any) error {
-	stmt, err := c.statement(query)
+	stmt, err := c.statement(query) //nolint:sqlclosecheck // It stays prepared for as long as the connection lives.
 	if err != nil {
 		return err
 	}
