@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -23,6 +24,17 @@ func newConn(ctx context.Context, db *sql.DB) (*conn, error) {
 		return nil, err
 	}
 	return &conn{sql: c, statements: make(map[string]*sql.Stmt)}, nil
+}
+
+// close closes the statements, which nothing else does, and the connection.
+// Later uses fail with [sql.ErrConnDone].
+func (c *conn) close() error {
+	var err error
+	for _, stmt := range c.statements {
+		err = errors.Join(err, stmt.Close())
+	}
+	clear(c.statements)
+	return errors.Join(err, c.sql.Close())
 }
 
 // statement returns query prepared, from memory after the first time. The

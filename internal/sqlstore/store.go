@@ -58,6 +58,7 @@ type Store struct {
 	writer      *writer
 	readers     chan *conn
 	checkpoints *checkpointer
+	held        []*conn // every connection, to close
 }
 
 var _ grahak.Store = (*Store)(nil)
@@ -110,17 +111,17 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	}
 	s.readers = make(chan *conn, readConns())
 	for range cap(s.readers) {
-		c, err := newConn(ctx, s.reads)
+		c, err := s.connect(ctx, s.reads)
 		if err != nil {
 			return err
 		}
 		s.readers <- c
 	}
-	checkpointConn, err := newConn(ctx, s.writes)
+	checkpointConn, err := s.connect(ctx, s.writes)
 	if err != nil {
 		return err
 	}
-	writeConn, err := newConn(ctx, s.writes)
+	writeConn, err := s.connect(ctx, s.writes)
 	if err != nil {
 		return err
 	}
@@ -129,6 +130,15 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	go s.writer.run()
 	go s.checkpoints.run()
 	return nil
+}
+
+// connect returns a connection that is held until the store is closed.
+func (s *Store) connect(ctx context.Context, db *sql.DB) (*conn, error) {
+	c, err := newConn(ctx, db)
+	if err == nil {
+		s.held = append(s.held, c)
+	}
+	return c, err
 }
 
 // prepareFile makes an empty database file that only its owner can read, or
@@ -171,16 +181,29 @@ func (s *Store) Size() (database, log int64) {
 	return size(s.path), size(s.path + "-wal")
 }
 
-// Close finishes the writes that wait and closes the files. Calls after it
-// fail.
+// Close finishes the writes that wait and the reads that are under way, and
+// closes the files. Calls after it fail.
 func (s *Store) Close() error {
 	s.writer.stop()
 	s.checkpoints.stop()
-	return s.closeDBs()
+	for range cap(s.readers) {
+		<-s.readers
+	}
+	err := s.closeDBs()
+	// Whoever waits for a connection gets one that is closed.
+	for _, c := range s.held[:cap(s.readers)] {
+		s.readers <- c
+	}
+	return err
 }
 
+// closeDBs closes the connections that are held, which a database does not do,
+// and the databases. The connections must not be in use.
 func (s *Store) closeDBs() error {
 	var err error
+	for _, c := range s.held {
+		err = errors.Join(err, c.close())
+	}
 	for _, db := range []*sql.DB{s.reads, s.writes} {
 		if db != nil {
 			err = errors.Join(err, db.Close())
