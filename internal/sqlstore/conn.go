@@ -3,101 +3,208 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 )
 
 // conn is one database connection with the statements prepared on it. It is
 // used by one goroutine at a time.
 //
+// It speaks to the driver itself: a pool that finds a connection, locks it,
+// converts each argument and copies each column twice would cost as much as a
+// look-up does.
+//
 // Statements run without a request's context on purpose: SQLite answers a
 // cancelled statement by rolling back the whole transaction, with everybody
 // else's writes in it.
 type conn struct {
-	sql        *sql.Conn
-	statements map[string]*sql.Stmt
+	driver     driver.Conn // nil when closed
+	statements map[string]statement
+	args       []driver.NamedValue // of the statement that runs
+	values     []driver.Value      // of the row that was read last
 }
 
-func newConn(ctx context.Context, db *sql.DB) (*conn, error) {
-	c, err := db.Conn(ctx)
+// statement is a prepared statement.
+type statement interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+func newConn(d driver.Driver, dsn string) (*conn, error) {
+	c, err := d.Open(dsn)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{sql: c, statements: make(map[string]*sql.Stmt)}, nil
+	return &conn{driver: c, statements: make(map[string]statement)}, nil
 }
 
-// close closes the statements, which nothing else does, and the connection.
-// Later uses fail with [sql.ErrConnDone].
+// errClosed is returned by a connection that is closed.
+var errClosed = errors.New("the database connection is closed")
+
+// close closes the connection and its statements. It may be called more than
+// once.
 func (c *conn) close() error {
+	if c.driver == nil {
+		return nil
+	}
 	var err error
 	for _, stmt := range c.statements {
 		err = errors.Join(err, stmt.Close())
 	}
-	clear(c.statements)
-	return errors.Join(err, c.sql.Close())
+	err = errors.Join(err, c.driver.Close())
+	c.driver, c.statements = nil, nil
+	return err
 }
 
-// statement returns query prepared, from memory after the first time. The
+// prepare returns query prepared, from memory after the first time. The
 // queries of a process are its constants, so there are few.
-func (c *conn) statement(query string) (*sql.Stmt, error) {
+func (c *conn) prepare(query string) (statement, error) {
 	if stmt := c.statements[query]; stmt != nil {
 		return stmt, nil
 	}
-	stmt, err := c.sql.PrepareContext(context.Background(), query)
+	if c.driver == nil {
+		return nil, errClosed
+	}
+	prepared, err := c.driver.Prepare(query)
 	if err != nil {
 		return nil, err
+	}
+	stmt, ok := prepared.(statement)
+	if !ok {
+		return nil, errors.Join(errors.New("the database driver cannot run a statement with a context"), prepared.Close())
 	}
 	c.statements[query] = stmt
 	return stmt, nil
 }
 
-// exec runs query and returns how many rows it changed.
+// bind returns args for the driver. They are valid until the next call.
+func (c *conn) bind(args []any) []driver.NamedValue {
+	c.args = c.args[:0]
+	for i, arg := range args {
+		if n, ok := arg.(int); ok {
+			arg = int64(n)
+		}
+		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: arg})
+	}
+	return c.args
+}
+
+// exec runs query and returns how many rows it changed. Arguments are strings,
+// byte slices, int, int64 or nil, and are not kept.
 func (c *conn) exec(query string, args ...any) (int64, error) {
-	stmt, err := c.statement(query) //nolint:sqlclosecheck // It stays prepared for as long as the connection lives.
+	stmt, err := c.prepare(query)
 	if err != nil {
 		return 0, err
 	}
-	result, err := stmt.ExecContext(context.Background(), args...)
+	result, err := stmt.ExecContext(context.Background(), c.bind(args))
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
 }
 
-// scanner is what a row is read from: *sql.Row or *sql.Rows.
-type scanner interface{ Scan(dest ...any) error }
-
-// failedRow is a row that could not be asked for.
-type failedRow struct{ err error }
-
-func (r failedRow) Scan(...any) error { return r.err }
-
-// queryRow runs a query that returns at most one row.
-func (c *conn) queryRow(query string, args ...any) scanner {
-	stmt, err := c.statement(query) //nolint:sqlclosecheck // It stays prepared for as long as the connection lives.
-	if err != nil {
-		return failedRow{err}
-	}
-	return stmt.QueryRowContext(context.Background(), args...)
+// row is one row of a result, or the error of getting it. It is valid until
+// the next statement on its connection.
+type row struct {
+	values []driver.Value
+	err    error
 }
 
-// query runs a query and hands each row to scan.
-func (c *conn) query(scan func(scanner) error, query string, args ...any) error {
-	stmt, err := c.statement(query) //nolint:sqlclosecheck // It stays prepared for as long as the connection lives.
+// Scan copies the columns into dest, pointers to string, []byte, int, int64,
+// [sql.NullInt64] or [sql.NullString]. If there was no row it returns
+// [sql.ErrNoRows].
+func (r row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	if len(dest) != len(r.values) {
+		return fmt.Errorf("a row of %d columns cannot be read as %d", len(r.values), len(dest))
+	}
+	for i, d := range dest {
+		if err := assign(d, r.values[i]); err != nil {
+			return fmt.Errorf("column %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// assign stores the column v in the variable that dest points to.
+func assign(dest any, v driver.Value) error {
+	switch d := dest.(type) {
+	case *string:
+		if s, ok := v.(string); ok {
+			*d = s
+			return nil
+		}
+	case *[]byte:
+		if b, ok := v.([]byte); ok {
+			*d = b
+			return nil
+		}
+	case *int64:
+		if n, ok := v.(int64); ok {
+			*d = n
+			return nil
+		}
+	case *int:
+		if n, ok := v.(int64); ok {
+			*d = int(n)
+			return nil
+		}
+	case *sql.NullInt64:
+		return d.Scan(v)
+	case *sql.NullString:
+		return d.Scan(v)
+	}
+	return fmt.Errorf("a %T does not go into a %T", v, dest)
+}
+
+// queryRow runs a query that returns at most one row that matters.
+func (c *conn) queryRow(query string, args ...any) row {
+	found := row{err: sql.ErrNoRows}
+	err := c.query(func(r row) error {
+		found = r
+		return io.EOF
+	}, query, args...)
+	if err != nil {
+		return row{err: err}
+	}
+	return found
+}
+
+// query runs a query and hands each row to scan, until that returns an error.
+// io.EOF from scan ends the query without being an error of it.
+func (c *conn) query(scan func(row) error, query string, args ...any) (err error) {
+	stmt, err := c.prepare(query)
 	if err != nil {
 		return err
 	}
-	rows, err := stmt.QueryContext(context.Background(), args...)
+	rows, err := stmt.QueryContext(context.Background(), c.bind(args))
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	columns := len(rows.Columns())
+	if cap(c.values) < columns {
+		c.values = make([]driver.Value, columns)
+	}
+	values := c.values[:columns]
+	for {
+		err := rows.Next(values)
+		if err == nil {
+			err = scan(row{values: values})
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return rows.Err()
 }
 
 // snapshot runs fn with all its reads of one moment.

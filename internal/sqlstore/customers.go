@@ -92,7 +92,7 @@ func (s *Store) Customers(ctx context.Context, m grahak.MerchantID, before graha
 			if err := r.queryRow(`SELECT count(*) FROM customers WHERE merchant_id = $1`, string(m)).Scan(&total); err != nil {
 				return err
 			}
-			return r.query(func(row scanner) error {
+			return r.query(func(row row) error {
 				c, err := scanCustomer(row)
 				list = append(list, c)
 				return err
@@ -102,7 +102,7 @@ func (s *Store) Customers(ctx context.Context, m grahak.MerchantID, before graha
 	return list, total, err
 }
 
-func scanCustomer(row scanner) (grahak.CustomerRecord, error) {
+func scanCustomer(row row) (grahak.CustomerRecord, error) {
 	var c grahak.CustomerRecord
 	var reference []byte
 	var created, updated int64

@@ -27,7 +27,7 @@ func insertEvent(tx *conn, m grahak.MerchantID, e grahak.Event) error {
 // Events implements [grahak.Store].
 func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after grahak.EventID, limit int) (list []grahak.Event, err error) {
 	err = s.read(ctx, func(r *conn) error {
-		return r.query(func(row scanner) error {
+		return r.query(func(row row) error {
 			var e grahak.Event
 			var changed sql.NullString
 			var at int64

@@ -62,7 +62,7 @@ func (s *Store) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p netip.
 // IPList implements [grahak.IPListStore].
 func (s *Store) IPList(ctx context.Context, m grahak.MerchantID) (list []grahak.IPEntry, err error) {
 	err = s.read(ctx, func(r *conn) error {
-		return r.query(func(row scanner) error {
+		return r.query(func(row row) error {
 			var entry grahak.IPEntry
 			var prefix string
 			var created int64

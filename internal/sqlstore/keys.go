@@ -39,7 +39,7 @@ func insertKey(tx *conn, m grahak.MerchantID, k grahak.APIKey) error {
 // Keys implements [grahak.KeyStore].
 func (s *Store) Keys(ctx context.Context, m grahak.MerchantID) (list []grahak.APIKey, err error) {
 	err = s.read(ctx, func(r *conn) error {
-		return r.query(func(row scanner) error {
+		return r.query(func(row row) error {
 			k, err := scanKey(row)
 			list = append(list, k)
 			return err
@@ -119,7 +119,7 @@ func (s *Store) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.Acces
 			if a.Merchant, err = merchant(r, a.Key.Merchant); err != nil {
 				return err
 			}
-			return r.query(func(row scanner) error {
+			return r.query(func(row row) error {
 				var prefix string
 				if err := row.Scan(&prefix); err != nil {
 					return err
@@ -133,7 +133,7 @@ func (s *Store) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.Acces
 	return a, err
 }
 
-func scanKey(row scanner) (grahak.APIKey, error) {
+func scanKey(row row) (grahak.APIKey, error) {
 	var k grahak.APIKey
 	var hash []byte
 	var created int64

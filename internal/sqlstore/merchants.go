@@ -66,7 +66,7 @@ func merchant(c *conn, id grahak.MerchantID) (grahak.Merchant, error) {
 // Merchants implements [grahak.MerchantStore].
 func (s *Store) Merchants(ctx context.Context) (list []grahak.Merchant, err error) {
 	err = s.read(ctx, func(r *conn) error {
-		return r.query(func(row scanner) error {
+		return r.query(func(row row) error {
 			m, err := scanMerchant(row)
 			list = append(list, m)
 			return err
@@ -99,7 +99,7 @@ func (s *Store) Keyset(ctx context.Context, m grahak.MerchantID) (k grahak.Keyse
 	return k, err
 }
 
-func scanMerchant(row scanner) (grahak.Merchant, error) {
+func scanMerchant(row row) (grahak.Merchant, error) {
 	var m grahak.Merchant
 	var created int64
 	var disabled sql.NullInt64

@@ -102,7 +102,7 @@ func storageError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, sql.ErrConnDone) {
+	if errors.Is(err, errClosed) {
 		return grahak.Unavailable("the storage is closed", retryStorage, err)
 	}
 	code, ok := primary(err)

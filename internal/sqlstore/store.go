@@ -9,6 +9,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -53,8 +54,6 @@ type Observer interface {
 type Store struct {
 	environment grahak.Environment
 	path        string
-	writes      *sql.DB
-	reads       *sql.DB
 	writer      *writer
 	readers     chan *conn
 	checkpoints *checkpointer
@@ -88,40 +87,37 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{path: cfg.Path}
 	if err := s.open(ctx, cfg); err != nil {
-		return nil, explain(cfg.Path, errors.Join(err, s.closeDBs()))
+		return nil, explain(cfg.Path, errors.Join(err, s.disconnect()))
 	}
 	return s, nil
 }
 
 func (s *Store) open(ctx context.Context, cfg Config) error {
-	var err error
-	if s.writes, err = sql.Open("sqlite", writerDSN(cfg)); err != nil {
+	// The pool serves the migrations only.
+	db, err := sql.Open("sqlite", writerDSN(cfg))
+	if err != nil {
 		return err
 	}
-	// One connection for the writer, one for checkpoints.
-	s.writes.SetMaxOpenConns(2)
-	if err := migrate(ctx, s.writes, cfg); err != nil {
+	defer func() { _ = db.Close() }()
+	if err := migrate(ctx, db, cfg); err != nil {
 		return err
 	}
-	if s.environment, err = recordEnvironment(ctx, s.writes, cfg); err != nil {
-		return err
-	}
-	if s.reads, err = sql.Open("sqlite", readerDSN(cfg)); err != nil {
+	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
 		return err
 	}
 	s.readers = make(chan *conn, readConns())
 	for range cap(s.readers) {
-		c, err := s.connect(ctx, s.reads)
+		c, err := s.connect(db.Driver(), readerDSN(cfg))
 		if err != nil {
 			return err
 		}
 		s.readers <- c
 	}
-	checkpointConn, err := s.connect(ctx, s.writes)
+	checkpointConn, err := s.connect(db.Driver(), writerDSN(cfg))
 	if err != nil {
 		return err
 	}
-	writeConn, err := s.connect(ctx, s.writes)
+	writeConn, err := s.connect(db.Driver(), writerDSN(cfg))
 	if err != nil {
 		return err
 	}
@@ -133,8 +129,8 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 }
 
 // connect returns a connection that is held until the store is closed.
-func (s *Store) connect(ctx context.Context, db *sql.DB) (*conn, error) {
-	c, err := newConn(ctx, db)
+func (s *Store) connect(d driver.Driver, dsn string) (*conn, error) {
+	c, err := newConn(d, dsn)
 	if err == nil {
 		s.held = append(s.held, c)
 	}
@@ -189,7 +185,7 @@ func (s *Store) Close() error {
 	for range cap(s.readers) {
 		<-s.readers
 	}
-	err := s.closeDBs()
+	err := s.disconnect()
 	// Whoever waits for a connection gets one that is closed.
 	for _, c := range s.held[:cap(s.readers)] {
 		s.readers <- c
@@ -197,40 +193,29 @@ func (s *Store) Close() error {
 	return err
 }
 
-// closeDBs closes the connections that are held, which a database does not do,
-// and the databases. The connections must not be in use.
-func (s *Store) closeDBs() error {
+// disconnect closes the connections, which must not be in use.
+func (s *Store) disconnect() error {
 	var err error
 	for _, c := range s.held {
 		err = errors.Join(err, c.close())
-	}
-	for _, db := range []*sql.DB{s.reads, s.writes} {
-		if db != nil {
-			err = errors.Join(err, db.Close())
-		}
 	}
 	return err
 }
 
 // Check reads the whole database and returns what is wrong with it, a line
 // each; nothing when it is sound. It may take minutes on a large one.
-func (s *Store) Check(ctx context.Context) ([]string, error) {
-	rows, err := s.reads.QueryContext(ctx, "PRAGMA integrity_check")
-	if err != nil {
-		return nil, explain(s.path, err)
-	}
-	defer rows.Close()
-	var found []string
-	for rows.Next() {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			return nil, explain(s.path, err)
-		}
-		if line != "ok" {
-			found = append(found, line)
-		}
-	}
-	return found, rows.Err()
+func (s *Store) Check(ctx context.Context) (found []string, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.query(func(row row) error {
+			var line string
+			err := row.Scan(&line)
+			if line != "ok" {
+				found = append(found, line)
+			}
+			return err
+		}, "PRAGMA integrity_check")
+	})
+	return found, err
 }
 
 // read runs fn with a read connection. fn must not keep it. The context bounds
