@@ -65,7 +65,7 @@ type Options struct {
 // server answers once [Server.Run] is called. Errors are one sentence that says
 // how to mend it.
 func Start(ctx context.Context, cfg config.Server, opts Options) (*Server, error) {
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	if opts.Clock == nil {
@@ -259,6 +259,10 @@ func (s *Server) APIAddr() net.Addr { return s.listener.api.Addr() }
 
 // OpsAddr returns the address that the operations listener listens on.
 func (s *Server) OpsAddr() net.Addr { return s.listener.ops.Addr() }
+
+// Fault returns why customers cannot be served although the server runs, nil if
+// they can.
+func (s *Server) Fault() error { return s.fault }
 
 var errDraining = errors.New("the server is shutting down")
 

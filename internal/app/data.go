@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"grahak"
@@ -28,9 +29,12 @@ type Data struct {
 // OpenData opens an existing data folder. A master key that cannot be had is
 // no error until something needs it.
 func OpenData(ctx context.Context, data config.Data, key config.MasterKey, log *slog.Logger) (*Data, error) {
+	if info, err := os.Stat(data.Dir); err == nil && !info.IsDir() {
+		return nil, fmt.Errorf("the data folder %s is a file: give a folder with --data", data.Dir)
+	}
 	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: data.Database(), LockWait: operatorLockWait, Logger: log})
 	if errors.Is(err, sqlstore.ErrNoStore) {
-		return nil, fmt.Errorf("there is no data in %s: run `grahak serve` first, or give the right folder with --data", data.Dir)
+		return nil, fmt.Errorf("there is no data in %q: run `grahak serve` first, or give the right folder with --data", data.Dir)
 	}
 	if err != nil {
 		return nil, err
@@ -45,6 +49,16 @@ func OpenData(ctx context.Context, data config.Data, key config.MasterKey, log *
 		return nil, errors.Join(err, store.Close())
 	}
 	return &Data{Service: service, Store: store, Sealer: sealer}, nil
+}
+
+// CheckMasterKey returns nil if a merchant made now would have its keys under
+// the same master key as the others, so that the server can open them.
+func (d *Data) CheckMasterKey(ctx context.Context) error {
+	merchants, err := d.Service.Merchants(ctx)
+	if err != nil || len(merchants) == 0 {
+		return err
+	}
+	return d.Sealer.Check(ctx, merchants[0].ID)
 }
 
 // Close closes the folder.

@@ -11,8 +11,11 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"slices"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
@@ -49,11 +52,12 @@ type commands struct {
 
 const description = `A self-hosted customer service for payments that speaks Juspay's Customer API.
 
-  grahak serve                      start a sandbox: a demo merchant and a key come with it
-  grahak merchant create acme       make a merchant; works while the server runs
-  grahak key create --merchant acme make a key for it
+  grahak serve                       start a sandbox: a demo merchant and a key come with it
+  grahak merchant create acme        make a merchant
+  grahak key create --merchant acme  make a key for it
+  grahak doctor                      see what is wrong, and how to mend it
 
-Every flag can also be set as a GRAHAK_* environment variable, named in brackets; the flag wins. Exit status: 0 done, 1 not done, 2 wrong command line.`
+All commands work while the server runs on the same data folder, which sees what they change within 2 seconds. Every flag can also be set as the GRAHAK_* environment variable that is named after it in brackets; the flag wins. Exit status: 0 done, 1 not done, 2 wrong command line.`
 
 // Main runs the command line args, without the program's name, and returns the
 // exit status.
@@ -63,72 +67,89 @@ func Main(args []string, std Streams) int {
 	// A second signal ends the program at once.
 	context.AfterFunc(ctx, stop)
 
-	// kong ends the program after --help by calling Exit, and the parse must not
-	// go on after that.
-	type exited struct{ status int }
-	var status int
-	var cmds commands
-	run := func() (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				e, ok := p.(exited)
-				if !ok {
-					panic(p)
-				}
-				status = e.status
-			}
-		}()
-		parser, err := kong.New(&cmds,
-			kong.Name("grahak"),
-			kong.Description(description),
-			kong.Writers(std.Out, std.Err),
-			kong.Exit(func(s int) { panic(exited{s}) }),
-			kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-			kong.BindTo(ctx, (*context.Context)(nil)),
-			kong.Bind(std),
-		)
-		if err != nil {
-			return err
-		}
-		parsed, err := parser.Parse(args)
-		if err != nil {
-			return usageError{err}
-		}
-		return parsed.Run()
-	}
-	err := run()
-	if err == nil {
-		return status
-	}
-	var usage usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintf(std.Err, "grahak: %s. See grahak %s.\n", strings.TrimSuffix(err.Error(), "."), helpFor(args))
+	err := run(ctx, args, std)
+	var wrong usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrong):
+		fmt.Fprintf(std.Err, "grahak: %s. See %s.\n", strings.TrimRight(wrong.Error(), ".?"), wrong.help)
 		return exitUsage
 	}
 	fmt.Fprintf(std.Err, "grahak: %s\n", sentence(err))
 	return exitFault
 }
 
-// usageError is a command line that cannot be understood.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// helpFor returns the help command for the subcommand that args name.
-func helpFor(args []string) string {
-	words := make([]string, 0, 3)
-	for _, a := range args {
-		if strings.HasPrefix(a, "-") || len(words) == 2 {
-			break
+// run parses the command line and runs its command. A command line that cannot
+// be understood is a usageError.
+func run(ctx context.Context, args []string, std Streams) (err error) {
+	// kong ends the program after --help by calling Exit, and the parse must not
+	// go on after that.
+	type exited struct{}
+	defer func() {
+		if p := recover(); p != nil {
+			if _, ok := p.(exited); !ok {
+				panic(p)
+			}
 		}
-		words = append(words, a)
+	}()
+	var cmds commands
+	parser, err := kong.New(&cmds,
+		kong.Name("grahak"),
+		kong.Description(description),
+		kong.Writers(std.Out, std.Err),
+		kong.Exit(func(int) { panic(exited{}) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.ValueFormatter(describe),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+	)
+	if err != nil {
+		return err
 	}
-	// A word that is no command has no help of its own.
-	known := map[string]bool{"serve": true, "merchant": true, "key": true, "iplist": true, "customer": true, "doctor": true, "version": true}
-	if len(words) == 0 || !known[words[0]] {
-		return "--help"
+	parsed, err := parser.Parse(habitual(args))
+	if err != nil {
+		return misparsed(err)
 	}
-	return words[0] + " --help"
+	help := parsed.Selected().FullPath() + " --help"
+	for _, given := range parsed.Path {
+		if given.Flag != nil && given.Flag.Name == "master-key" {
+			return usageError{errors.New("--master-key would show the key to every user of this machine: set GRAHAK_MASTER_KEY, or give --master-key-file"), help}
+		}
+	}
+	err = parsed.Run()
+	var wrong usageError
+	if errors.As(err, &wrong) {
+		return usageError{wrong.error, help}
+	}
+	return err
+}
+
+// habitual turns what people try first into the commands there are.
+func habitual(args []string) []string {
+	switch {
+	case len(args) > 0 && args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	case len(args) == 1 && args[0] == "--version":
+		return []string{"version"}
+	}
+	return args
+}
+
+// describe is a flag's or argument's help with its default and its environment
+// variable.
+func describe(v *kong.Value) string {
+	var notes []string
+	if v.HasDefault {
+		notes = append(notes, "default "+v.Default)
+	}
+	for _, env := range v.Tag.Envs {
+		notes = append(notes, "$"+env)
+	}
+	if len(notes) == 0 {
+		return v.Help
+	}
+	return strings.TrimSuffix(v.Help, ".") + " (" + strings.Join(notes, ", ") + ")."
 }
 
 // sentence is err for a person: the message of the domain without its cause's
@@ -143,13 +164,31 @@ func sentence(err error) string {
 		}
 	}
 	// Joined errors stand on lines of their own.
-	return strings.ReplaceAll(text, "\n", "; ")
+	text = strings.TrimSuffix(strings.ReplaceAll(text, "\n", "; "), ".")
+	// It stands after the program's name, so it begins small unless its first
+	// word is a name.
+	if first, size := utf8.DecodeRuneInString(text); len(text) > size && (text[size] == ' ' || unicode.IsLower(rune(text[size]))) {
+		text = string(unicode.ToLower(first)) + text[size:]
+	}
+	return text
 }
 
 // target is the flags of every command that works on a data folder.
 type target struct {
 	config.Data
 	config.MasterKey
+}
+
+// flags is what a further command needs to work on the same data folder.
+func (t target) flags() string { return dataFlag(t.Data) }
+
+// dataFlag is the flag that names the data folder, with a space before it, or
+// nothing for the default.
+func dataFlag(d config.Data) string {
+	if d.Dir == config.DefaultDir {
+		return ""
+	}
+	return " --data " + shellWord(d.Dir)
 }
 
 // open opens the data folder. The caller closes it.
@@ -169,7 +208,7 @@ func (t target) with(ctx context.Context, std Streams, fn func(*app.Data) error)
 
 // merchantFlag is the flag of every command that works on one merchant.
 type merchantFlag struct {
-	Merchant string `required:"" short:"m" env:"GRAHAK_MERCHANT" placeholder:"ID" help:"The merchant."`
+	Merchant string `required:"" short:"m" env:"GRAHAK_MERCHANT" placeholder:"ID" help:"Id of the merchant, as in grahak merchant list."`
 }
 
 // caller is the operator at work on the merchant.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -36,7 +37,7 @@ func toJSON(c grahak.Customer) customerJSON {
 }
 
 type customerGetCmd struct {
-	Ref string `arg:"" help:"Id or object_reference_id of the customer."`
+	Ref string `arg:"" help:"The customer's id (cst_…) or object_reference_id."`
 	merchantFlag
 	target
 	jsonFlag
@@ -67,18 +68,38 @@ func (c customerGetCmd) Run(ctx context.Context, std Streams) error {
 }
 
 type customerListCmd struct {
-	Count  int    `default:"10" env:"GRAHAK_COUNT" placeholder:"N" help:"How many, at most 100 (default 10)."`
-	Offset int    `default:"0" env:"GRAHAK_OFFSET" placeholder:"N" help:"How many of the newest to skip, at most 10000."`
-	After  string `env:"GRAHAK_AFTER" placeholder:"CURSOR" help:"Go on after an earlier page."`
+	Count  int    `default:"10" env:"GRAHAK_COUNT" placeholder:"N" help:"How many to list, from 1 to 100."`
+	Offset int    `default:"0" env:"GRAHAK_OFFSET" placeholder:"N" help:"How many of the newest to skip, up to 10000."`
+	After  string `env:"GRAHAK_AFTER" placeholder:"CURSOR" help:"Go on after an earlier page, which ended with this cursor."`
 	merchantFlag
 	target
 	jsonFlag
 }
 
+// check returns an error for flags that ask for no page.
+func (c customerListCmd) check() error {
+	switch {
+	case c.Count < 1 || c.Count > grahak.MaxPage:
+		return wrongUse("--count is from 1 to %d", grahak.MaxPage)
+	case c.Offset < 0 || c.Offset > grahak.MaxOffset:
+		return wrongUse("--offset is from 0 to %d: go further with --after", grahak.MaxOffset)
+	}
+	return nil
+}
+
 // Run lists the customers.
 func (c customerListCmd) Run(ctx context.Context, std Streams) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	return c.with(ctx, std, func(d *app.Data) error {
+		if _, err := d.Store.Merchant(ctx, grahak.MerchantID(c.Merchant)); err != nil {
+			return err
+		}
 		page, err := d.Service.Customers(ctx, c.caller(), grahak.ListQuery{Limit: c.Count, Offset: c.Offset, After: c.After})
+		if c.After != "" && grahak.CodeOf(err) == grahak.CodeInvalidField {
+			return errors.New("--after is not the cursor of a page of this merchant: take it from the end of the page before")
+		}
 		if err != nil {
 			return err
 		}
@@ -88,7 +109,7 @@ func (c customerListCmd) Run(ctx context.Context, std Streams) error {
 					return err
 				}
 			}
-			return nil
+			return nextPage(std.Err, page)
 		}
 		rows := make([][]string, len(page.Customers))
 		for i, customer := range page.Customers {
@@ -100,10 +121,16 @@ func (c customerListCmd) Run(ctx context.Context, std Streams) error {
 		if err := table(std.Out, []string{"ID", "REFERENCE", "MOBILE", "E-MAIL", "FIRST NAME", "LAST NAME", "CREATED"}, rows); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(std.Out, "\n%d of %d customers.\n", len(rows), page.Total)
-		if page.Next != "" {
-			_, err = io.WriteString(std.Out, "The next page: --after "+page.Next+"\n")
-		}
-		return err
+		fmt.Fprintf(std.Out, "\n%d of %d customers.\n", len(rows), page.Total)
+		return nextPage(std.Out, page)
 	})
+}
+
+// nextPage says how to go on, if there is more.
+func nextPage(w io.Writer, page grahak.CustomerPage) error {
+	if page.Next == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "The next page: --after %s\n", page.Next)
+	return err
 }

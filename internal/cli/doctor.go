@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,46 +51,71 @@ func (r *report) line(mark, what, format string, args ...any) {
 // Run checks everything and fails if anything is wrong.
 func (c doctorCmd) Run(ctx context.Context, std Streams) error {
 	r := &report{std: std}
-	if err := c.Validate(); err != nil {
+	if err := c.Check(); err != nil {
 		r.fail("settings", "%s", err)
 	} else {
 		r.ok("settings", "fit together (%s)", c.Environment)
 	}
-	c.checkFolder(r)
-	c.checkDisk(r)
-	c.checkStore(ctx, r)
+	c.checkTLS(r)
+	if c.checkFolder(r) {
+		c.checkDisk(r)
+		c.checkStore(ctx, r)
+	}
 	if r.sick {
 		return errUnwell
 	}
 	return nil
 }
 
-func (c doctorCmd) checkFolder(r *report) {
+// A certificate that ends sooner than this gets a warning.
+const soon = 14 * 24 * time.Hour
+
+func (c doctorCmd) checkTLS(r *report) {
+	if c.TLSCert == "" || c.TLSKey == "" {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		r.fail("TLS", "the certificate %s and key %s cannot be used: %s", c.TLSCert, c.TLSKey, err)
+		return
+	}
+	switch left := pair.Leaf.NotAfter.Sub(grahak.SystemClock{}.Now()); {
+	case left <= 0:
+		r.fail("TLS", "the certificate %s ended on %s: renew it", c.TLSCert, stamp(pair.Leaf.NotAfter))
+	case left < soon:
+		r.warn("TLS", "the certificate %s ends on %s: renew it", c.TLSCert, stamp(pair.Leaf.NotAfter))
+	default:
+		r.ok("TLS", "the certificate is good until %s", stamp(pair.Leaf.NotAfter))
+	}
+}
+
+// checkFolder reports whether there is a folder to look into.
+func (c doctorCmd) checkFolder(r *report) bool {
 	info, err := os.Stat(c.Dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		r.warn("folder", "%s does not exist yet: grahak serve makes it", c.Dir)
-		return
+		r.fail("folder", "%q does not exist: grahak serve makes it at its first start, or give the right one with --data", c.Dir)
+		return false
 	case err != nil:
 		r.fail("folder", "%s", err)
-		return
+		return false
 	case !info.IsDir():
 		r.fail("folder", "%s is a file: give a folder with --data", c.Dir)
-		return
+		return false
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		r.warn("folder", "%s can be read by other users of this machine: chmod 700 %s", c.Dir, c.Dir)
+		r.warn("folder", "%s can be read by other users of this machine: chmod 700 %s", c.Dir, shellWord(c.Dir))
 	}
 	probe, err := os.CreateTemp(c.Dir, ".doctor-*")
 	if err != nil {
-		r.fail("folder", "%s cannot be written: make it writable for this user", c.Dir)
-		return
+		r.fail("folder", "%s cannot be written: make it writable for this user (%s)", c.Dir, err)
+		return true
 	}
 	_, err = probe.WriteString("x")
 	err = errors.Join(err, probe.Sync(), probe.Close(), os.Remove(probe.Name()))
 	if err != nil {
 		r.fail("folder", "a file in %s cannot be written and removed: %s", c.Dir, err)
-		return
+		return true
 	}
 	lock := flock.New(c.LockFile())
 	running := "no server is using it"
@@ -98,6 +124,7 @@ func (c doctorCmd) checkFolder(r *report) {
 	}
 	_ = lock.Unlock()
 	r.ok("folder", "%s can be written; %s", c.Dir, running)
+	return true
 }
 
 // A disk with less free space than this, in bytes, gets a warning, and with
@@ -126,7 +153,7 @@ func (c doctorCmd) checkStore(ctx context.Context, r *report) {
 	data, err := app.OpenData(ctx, c.Data, c.MasterKey, slog.New(slog.DiscardHandler))
 	if err != nil {
 		if _, statErr := os.Stat(c.Database()); errors.Is(statErr, fs.ErrNotExist) {
-			r.warn("database", "there is none yet: grahak serve makes it")
+			r.fail("database", "there is none in %s: grahak serve makes it at its first start, or give the right folder with --data", c.Dir)
 			return
 		}
 		r.fail("database", "%s", sentence(err))
@@ -159,11 +186,11 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 		return
 	}
 	var latest time.Time
-	keysOK := true
+	var locked []grahak.MerchantID
+	var why error
 	for _, m := range merchants {
 		if err := data.Sealer.Check(ctx, m.ID); err != nil {
-			r.fail("master key", "merchant %s: %s", m.ID, sentence(err))
-			keysOK = false
+			locked, why = append(locked, m.ID), err
 		}
 		if m.CreatedAt.After(latest) {
 			latest = m.CreatedAt
@@ -172,16 +199,35 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 			latest = page[0].UpdatedAt
 		}
 	}
-	if keysOK {
+	if len(merchants) == 0 {
+		// There is nothing yet to try the master key on but making keys.
+		_, why = data.Sealer.NewKeyset("doctor")
+	}
+	switch {
+	case len(locked) > 0:
+		r.fail("master key", "%d of %d merchants cannot be served, %s among them: %s", len(locked), len(merchants), locked[len(locked)-1], sentence(why))
+	case why != nil:
+		r.fail("master key", "%s", sentence(why))
+	default:
 		r.ok("master key", "opens the keys of all %d merchants", len(merchants))
 	}
-	if info, err := os.Stat(c.GeneratedMasterKey()); err == nil && info.Mode().Perm()&0o077 != 0 {
-		r.fail("master key", "%s can be read by other users: chmod 600 %s", c.GeneratedMasterKey(), c.GeneratedMasterKey())
-	}
+	c.checkMasterKeyFile(r)
 	now := grahak.SystemClock{}.Now()
 	if latest.After(now.Add(time.Minute)) {
 		r.fail("clock", "it says %s, but records were written as late as %s: set the machine's clock", stamp(now), stamp(latest))
 		return
 	}
 	r.ok("clock", "%s", stamp(now))
+}
+
+// checkMasterKeyFile checks that only this user can read the master key. Those
+// who mount a given file into a container cannot always choose its mode.
+func (c doctorCmd) checkMasterKeyFile(r *report) {
+	path, report := c.GeneratedMasterKey(), r.fail
+	if c.File != "" {
+		path, report = c.File, r.warn
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		report("master key", "%s can be read by other users of this machine: chmod 600 %s", path, shellWord(path))
+	}
 }

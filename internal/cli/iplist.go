@@ -13,12 +13,22 @@ type ipListCmd struct {
 	Remove ipRemoveCmd `cmd:"" help:"Take an address or network off the list."`
 	List   ipListList  `cmd:"" help:"Show the list and its mode."`
 	Test   ipTestCmd   `cmd:"" help:"Say whether an address would be let in, and why."`
-	Mode   ipModeCmd   `cmd:"" help:"Set what the list does: off, report (log what enforce would refuse) or enforce."`
+	Mode   ipModeCmd   `cmd:"" help:"Set what the list does: off, report or enforce."`
+}
+
+// Help is what `grahak iplist --help` says above the commands.
+func (ipListCmd) Help() string {
+	return `A list does nothing until its mode is set. First add the addresses, then look in the log at what would be refused, then refuse it:
+
+  grahak iplist add 203.0.113.0/24 --label 'data centre' --merchant acme
+  grahak iplist mode report --merchant acme
+  grahak iplist test 198.51.100.7 --merchant acme
+  grahak iplist mode enforce --merchant acme`
 }
 
 type ipAddCmd struct {
-	Address string `arg:"" help:"An address or network, such as 203.0.113.7 or 2001:db8::/32."`
-	Label   string `env:"GRAHAK_LABEL" placeholder:"TEXT" help:"What is there."`
+	Address string `arg:"" help:"An address or network, such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32. IPv4-mapped IPv6 addresses count as IPv4."`
+	Label   string `env:"GRAHAK_LABEL" placeholder:"TEXT" help:"What is at the address, such as 'data centre'."`
 	merchantFlag
 	target
 }
@@ -36,7 +46,7 @@ func (c ipAddCmd) Run(ctx context.Context, std Streams) error {
 }
 
 type ipRemoveCmd struct {
-	Address string `arg:"" help:"The entry, as in grahak iplist list."`
+	Address string `arg:"" help:"The address or network of the entry, as in grahak iplist list."`
 	merchantFlag
 	target
 }
@@ -89,7 +99,7 @@ func (c ipListList) Run(ctx context.Context, std Streams) error {
 }
 
 type ipTestCmd struct {
-	Address string `arg:"" help:"The address to test."`
+	Address string `arg:"" help:"The address to test, such as 203.0.113.7."`
 	merchantFlag
 	target
 }
@@ -103,16 +113,13 @@ func (c ipTestCmd) Run(ctx context.Context, std Streams) error {
 			return err
 		}
 		outcome, why := "allowed", "no entry holds it"
-		if v.Listed {
-			why = fmt.Sprintf("the entry %s holds it", v.Matched)
-		}
 		switch {
+		case v.Listed:
+			why = fmt.Sprintf("the entry %s holds it", v.Matched)
 		case v.Refused():
 			outcome = "refused"
-		case v.WouldRefuse():
-			why += "; mode enforce would refuse it"
-		case v.Mode == grahak.IPModeOff:
-			why += "; the list is off"
+		default:
+			why += ", so mode enforce would refuse it"
 		}
 		fmt.Fprintf(std.Out, "%s: %s (%s; mode %s)\n", c.Address, outcome, why, v.Mode)
 		return nil
@@ -120,7 +127,7 @@ func (c ipTestCmd) Run(ctx context.Context, std Streams) error {
 }
 
 type ipModeCmd struct {
-	Mode string `arg:"" enum:"off,report,enforce" help:"off, report or enforce."`
+	Mode string `arg:"" enum:"off,report,enforce" help:"off lets every address in; report too, but logs what enforce would refuse; enforce answers 403 to addresses that no entry holds."`
 	merchantFlag
 	target
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -26,9 +25,9 @@ type keyCmd struct {
 
 // keyFlags describe a key to make or import.
 type keyFlags struct {
-	Label     string `env:"GRAHAK_LABEL" placeholder:"TEXT" help:"What the key is for."`
-	Scope     string `default:"write" enum:"read,write" env:"GRAHAK_SCOPE" help:"read or write; write includes read (default write)."`
-	ExpiresIn span   `placeholder:"SPAN" env:"GRAHAK_EXPIRES_IN" help:"Let the key expire after this time, such as 90d or 24h."`
+	Label     string `env:"GRAHAK_LABEL" placeholder:"TEXT" help:"What the key is for, such as 'checkout backend'."`
+	Scope     string `default:"write" enum:"read,write" env:"GRAHAK_SCOPE" placeholder:"read|write" help:"What the key may do; write includes read."`
+	ExpiresIn span   `placeholder:"SPAN" env:"GRAHAK_EXPIRES_IN" help:"Let the key expire after this time, such as 90d, 24h or 30m; without it the key does not expire."`
 }
 
 func (f keyFlags) spec() grahak.KeySpec {
@@ -78,11 +77,21 @@ type keyImportCmd struct {
 	target
 }
 
+// Help is what `grahak key import --help` says above the flags.
+func (keyImportCmd) Help() string {
+	return `Programs that move over from the hosted service then go on with the key they have. It comes from standard input, because other users of a machine can read the arguments of a process; on a terminal it is asked for. It has 16 to 256 printable ASCII characters, no space and no colon, and no other merchant may have it.
+
+  grahak key import --merchant acme <key.txt`
+}
+
 // Run reads one key and keeps it.
 func (c keyImportCmd) Run(ctx context.Context, std Streams) error {
 	secret, err := readSecret(std, "Key to import: ")
 	if err != nil {
 		return err
+	}
+	if secret == "" {
+		return errors.New("there is no key on standard input: pipe it in, as in grahak key import --merchant ID <key.txt")
 	}
 	return c.with(ctx, std, func(d *app.Data) error {
 		k, err := d.Service.ImportKey(ctx, c.caller(), secret, c.spec())
@@ -94,7 +103,12 @@ func (c keyImportCmd) Run(ctx context.Context, std Streams) error {
 	})
 }
 
-// readSecret reads one line, without showing it on a terminal.
+// maxSecretInput is how much of standard input is read for a secret, in bytes:
+// more than any secret has.
+const maxSecretInput = 4096
+
+// readSecret reads all that standard input has, without the end of its line, or
+// on a terminal one line that is not shown.
 func readSecret(std Streams, prompt string) (string, error) {
 	if f, ok := std.In.(*os.File); ok && isTerminal(f) {
 		fmt.Fprint(std.Err, prompt)
@@ -102,11 +116,8 @@ func readSecret(std Streams, prompt string) (string, error) {
 		fmt.Fprintln(std.Err)
 		return string(line), err
 	}
-	line, err := bufio.NewReader(io.LimitReader(std.In, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	return strings.TrimRight(line, "\r\n"), nil
+	text, err := io.ReadAll(io.LimitReader(std.In, maxSecretInput))
+	return strings.TrimRight(string(text), "\r\n"), err
 }
 
 type keyListCmd struct {
@@ -176,10 +187,17 @@ func (c keyRevokeCmd) Run(ctx context.Context, std Streams) error {
 
 type keyRotateCmd struct {
 	ID      string `arg:"" help:"Id of the key, as in grahak key list."`
-	Overlap span   `default:"24h" env:"GRAHAK_OVERLAP" placeholder:"SPAN" help:"For how long the old key still works (default 24h)."`
+	Overlap span   `default:"24h" env:"GRAHAK_OVERLAP" placeholder:"SPAN" help:"For how long the old key still works, such as 7d, 24h or 0s."`
 	merchantFlag
 	target
 	jsonFlag
+}
+
+// Help is what `grahak key rotate --help` says above the flags.
+func (keyRotateCmd) Help() string {
+	return `The successor has the label and scope of the old key, and is shown once. Both work until the overlap is over, so that programs can change to the new one:
+
+  grahak key rotate key_2rxaxzlnq1qj99so --overlap 7d --merchant acme`
 }
 
 // Run makes the successor and shows it.
@@ -192,7 +210,11 @@ func (c keyRotateCmd) Run(ctx context.Context, std Streams) error {
 		if err := showKey(std, k, secret, c.JSON); err != nil || c.JSON {
 			return err
 		}
-		fmt.Fprintf(std.Out, "The old key %s stops working in %s.\n", c.ID, time.Duration(c.Overlap))
+		if c.Overlap == 0 {
+			fmt.Fprintf(std.Out, "The old key %s has stopped working.\n", c.ID)
+		} else {
+			fmt.Fprintf(std.Out, "The old key %s stops working in %s, or when it would have expired if that is sooner.\n", c.ID, c.Overlap)
+		}
 		return nil
 	})
 }

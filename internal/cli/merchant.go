@@ -11,23 +11,33 @@ import (
 type merchantCmd struct {
 	Create  merchantCreateCmd  `cmd:"" help:"Make a merchant with its own sealing keys."`
 	List    merchantListCmd    `cmd:"" help:"List the merchants."`
-	Disable merchantDisableCmd `cmd:"" help:"Refuse every key of a merchant from now on. Its data stays."`
+	Disable merchantDisableCmd `cmd:"" help:"Refuse every key of a merchant from now on; its data stays."`
 }
 
 type merchantCreateCmd struct {
-	ID   string `arg:"" help:"Id of the merchant: letters, digits, _ and -, at most 64. It is what clients send as x-merchantid."`
-	Name string `placeholder:"NAME" env:"GRAHAK_NAME" help:"Name for people."`
+	ID   string `arg:"" help:"Id of the merchant, which its programs send as x-merchantid: 1 to 64 letters, digits, _ and -."`
+	Name string `placeholder:"NAME" env:"GRAHAK_NAME" help:"Name for people, such as 'Acme Books Ltd'."`
 	target
+}
+
+// Help is what `grahak merchant create --help` says above the flags.
+func (merchantCreateCmd) Help() string {
+	return `The merchant's customers are sealed under keys of its own, which need the master key that the server runs with:
+
+  grahak merchant create acme --name 'Acme Books Ltd'`
 }
 
 // Run makes the merchant.
 func (c merchantCreateCmd) Run(ctx context.Context, std Streams) error {
 	return c.with(ctx, std, func(d *app.Data) error {
+		if err := d.CheckMasterKey(ctx); err != nil {
+			return err
+		}
 		m, err := d.Service.CreateMerchant(ctx, operator(c.ID), c.Name)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(std.Out, "Made merchant %s. Make a key for it: %s key create --merchant %s\n", m.ID, programName(), m.ID)
+		fmt.Fprintf(std.Out, "Made merchant %s. Make a key for it: %s key create --merchant %s%s\n", m.ID, programName(), m.ID, c.flags())
 		return nil
 	})
 }
@@ -68,7 +78,7 @@ func (c merchantListCmd) Run(ctx context.Context, std Streams) error {
 }
 
 type merchantDisableCmd struct {
-	ID string `arg:"" help:"Id of the merchant."`
+	ID string `arg:"" help:"Id of the merchant, as in grahak merchant list."`
 	target
 }
 

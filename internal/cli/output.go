@@ -11,10 +11,10 @@ import (
 
 // jsonFlag chooses output for programs.
 type jsonFlag struct {
-	JSON bool `name:"json" help:"Print JSON."`
+	JSON bool `name:"json" env:"GRAHAK_JSON" help:"Print JSON for programs; of a list, one object a line."`
 }
 
-// printJSON prints v, indented for people who look at it too.
+// printJSON prints v on a line of its own.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
@@ -65,8 +65,26 @@ func jsonTime(t time.Time) *string {
 	return &s
 }
 
+// shellWord is s as one word of a shell's command line.
+func shellWord(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+=,"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
 // span is a duration flag that also takes days, as in 90d.
 type span time.Duration
+
+// String writes whole days as days.
+func (s span) String() string {
+	const day = 24 * time.Hour
+	if d := time.Duration(s); d < day || d%day != 0 {
+		return d.String()
+	}
+	return fmt.Sprintf("%dd", time.Duration(s)/day)
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (s *span) UnmarshalText(text []byte) error {

@@ -23,19 +23,27 @@ type serveCmd struct {
 
 // Help is what `grahak serve --help` says above the flags.
 func (serveCmd) Help() string {
-	return `With no flags it starts a sandbox on this machine: it makes its data folder, a demo merchant and an API key, and prints a curl that works.
+	return `With no flags it starts a sandbox on this machine: it makes its data folder, a demo merchant and an API key, and prints a curl that creates a customer.
 
-In production it makes nothing by itself and needs a master key, under which all personal data is sealed; it names what is missing. Then make merchants and keys with grahak merchant create and grahak key create while it runs.
+In production it makes nothing by itself and needs a master key, under which all personal data is sealed; it names whatever is missing:
+
+  openssl rand -base64 32 >master.key && chmod 600 master.key
+  grahak serve --env production --master-key-file master.key
+
+Then make merchants and keys with grahak merchant create and grahak key create while it runs. Keep the master key apart from the data and its backups: without it no customer can be read.
 
 SIGTERM or Ctrl-C stops it: it accepts nothing more, finishes what is in flight, and exits 0.`
 }
 
 // Run runs the server until the context ends.
 func (c serveCmd) Run(ctx context.Context, std Streams) error {
+	if err := c.Check(); err != nil {
+		return wrongUse("%w", err)
+	}
 	tuneGC()
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return usageError{err}
+		return wrongUse("%w", err)
 	}
 	text := c.LogFormat == "text" || c.LogFormat == "auto" && isTerminal(std.Err)
 	log := telemetry.NewLog(std.Err, text, level)
@@ -71,24 +79,33 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 	line("Operations   http://%s (health, metrics; keep it private)", server.OpsAddr())
 	curl := "curl"
 	if c.TLSSelfSigned {
-		ca := filepath.Join(c.TLSDir(), tlscert.CAFile)
-		line("TLS          trust %s: NODE_EXTRA_CA_CERTS=%s, or curl --cacert %s", ca, ca, ca)
+		ca := shellWord(filepath.Join(c.TLSDir(), tlscert.CAFile))
+		line("Trust        %s, which signed the certificate: curl --cacert FILE, or NODE_EXTRA_CA_CERTS=FILE", ca)
 		curl = "curl --cacert " + ca
 	}
-	switch {
-	case c.Production():
-		line("")
-		line("Make merchants and keys while it runs:")
-		line("  %s merchant create ID --data %s", programName(), c.Dir)
-		line("  %s key create --merchant ID --data %s", programName(), c.Dir)
-	case server.DemoKey == "":
-		line("")
-		line("Keys were shown when they were made. For a new one of the demo merchant:")
-		line("  %s key create --merchant %s --data %s", programName(), app.DemoMerchant, c.Dir)
-	default:
+	if server.DemoKey != "" {
 		line("Merchant id  %s", app.DemoMerchant)
 		line("API key      %s  (shown only this once)", server.DemoKey)
+	}
+	line("")
+	data := dataFlag(c.Data)
+	switch fault := server.Fault(); {
+	case fault != nil:
+		line("CUSTOMERS CANNOT BE SERVED, every such request is answered 503: %s", sentence(fault))
+	case c.Production():
+		master := ""
+		if c.File != "" {
+			master = " --master-key-file " + shellWord(c.File)
+		}
+		line("Make merchants, with the same master key, and keys while it runs:")
 		line("")
+		line("  %s merchant create ID%s%s", programName(), data, master)
+		line("  %s key create --merchant ID%s", programName(), data)
+	case server.DemoKey == "":
+		line("Keys were shown when they were made. For a new one of the demo merchant:")
+		line("")
+		line("  %s key create --merchant %s%s", programName(), app.DemoMerchant, data)
+	default:
 		line("Create a customer:")
 		line("")
 		line(`  %s %s/customers -u %s: \`, curl, base, server.DemoKey)

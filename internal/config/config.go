@@ -6,16 +6,21 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"grahak"
 )
 
+// DefaultDir is the data folder of a user who names none.
+const DefaultDir = "./grahak-data"
+
 // Data says where everything is kept.
 type Data struct {
-	Dir string `name:"data" default:"./grahak-data" env:"GRAHAK_DATA" placeholder:"DIR" help:"Folder that holds the database and, in sandbox, the generated secrets (default ./grahak-data)."`
+	Dir string `name:"data" default:"./grahak-data" env:"GRAHAK_DATA" placeholder:"DIR" help:"Folder that holds the database and, in sandbox, the secrets made for it."`
 }
 
 // Database is the path of the database file.
@@ -32,9 +37,10 @@ func (d Data) TLSDir() string { return filepath.Join(d.Dir, "tls") }
 
 // MasterKey says where the master key comes from.
 type MasterKey struct {
-	File string `name:"master-key-file" env:"GRAHAK_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key: the base64 of 32 random bytes, from openssl rand -base64 32. Sandbox makes one in the data folder."`
-	// Text is the key itself. It has no flag, because other users of a machine
-	// can read the arguments of a process.
+	File string `name:"master-key-file" env:"GRAHAK_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key, under which personal data is sealed: the base64 of 32 random bytes, from openssl rand -base64 32. GRAHAK_MASTER_KEY may hold the key itself instead. Production needs one of the two; a sandbox makes a key in its data folder."`
+	// Text is the key itself. It comes from the environment only, because other
+	// users of a machine can read the arguments of a process: the command line
+	// refuses the flag.
 	Text string `name:"master-key" env:"GRAHAK_MASTER_KEY" hidden:""`
 }
 
@@ -46,17 +52,17 @@ type Server struct {
 	Data
 	MasterKey
 
-	Environment        string   `name:"env" default:"sandbox" enum:"sandbox,production" env:"GRAHAK_ENV" help:"sandbox makes a demo merchant, a key and its own secrets; production makes nothing by itself and demands them. The two never share data."`
-	Listen             string   `name:"listen" default:"127.0.0.1:8080" env:"GRAHAK_LISTEN" placeholder:"ADDR" help:"Address of the API (default 127.0.0.1:8080)."`
-	OpsListen          string   `name:"ops-listen" default:"127.0.0.1:8081" env:"GRAHAK_OPS_LISTEN" placeholder:"ADDR" help:"Address of health, metrics, profiles and token checks; it asks nobody who they are, so keep it private (default 127.0.0.1:8081)."`
-	TLSCert            string   `name:"tls-cert" env:"GRAHAK_TLS_CERT" placeholder:"FILE" help:"PEM certificate chain for the API; read again when it changes."`
-	TLSKey             string   `name:"tls-key" env:"GRAHAK_TLS_KEY" placeholder:"FILE" help:"PEM private key of the certificate."`
-	TLSSelfSigned      bool     `name:"tls-self-signed" env:"GRAHAK_TLS_SELF_SIGNED" help:"Sandbox only: speak TLS with a localhost certificate made once in the data folder."`
-	TrustedProxies     []string `name:"trusted-proxies" env:"GRAHAK_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Networks of the proxies in front; only their X-Forwarded-For is read."`
-	DefaultCountryCode string   `name:"default-country-code" default:"91" env:"GRAHAK_DEFAULT_COUNTRY_CODE" placeholder:"DIGITS" help:"Mobile country code of customers created without one (default 91)."`
-	MaxConnections     int      `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API open at once; further ones wait (default 4096)."`
-	LogFormat          string   `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" help:"text, json, or auto: text on a terminal, JSON otherwise."`
-	LogLevel           string   `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error; requests are info (default info)."`
+	Environment        string   `name:"env" default:"sandbox" enum:"sandbox,production" env:"GRAHAK_ENV" placeholder:"sandbox|production" help:"A sandbox makes a demo merchant, a key and its own secrets; production makes nothing by itself and demands them. The two never share data."`
+	Listen             string   `name:"listen" default:"127.0.0.1:8080" env:"GRAHAK_LISTEN" placeholder:"ADDR" help:"Address and port of the API; 0.0.0.0:8080 takes calls from other machines."`
+	OpsListen          string   `name:"ops-listen" default:"127.0.0.1:8081" env:"GRAHAK_OPS_LISTEN" placeholder:"ADDR" help:"Address and port of health, metrics, profiles and token checks; it asks nobody who they are, so keep it private."`
+	TLSCert            string   `name:"tls-cert" env:"GRAHAK_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM, which makes the API speak TLS; read again when the file changes."`
+	TLSKey             string   `name:"tls-key" env:"GRAHAK_TLS_KEY" placeholder:"FILE" help:"Private key of the certificate, in PEM; read again when the file changes."`
+	TLSSelfSigned      bool     `name:"tls-self-signed" env:"GRAHAK_TLS_SELF_SIGNED" help:"Make a CA and a certificate for localhost in the data folder, once, and speak TLS with it; sandbox only."`
+	TrustedProxies     []string `name:"trusted-proxies" env:"GRAHAK_TRUSTED_PROXIES" placeholder:"CIDR" help:"Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only what these write in X-Forwarded-For is believed; without any the header is not read."`
+	DefaultCountryCode string   `name:"default-country-code" default:"91" env:"GRAHAK_DEFAULT_COUNTRY_CODE" placeholder:"DIGITS" help:"Mobile country code of customers that are created without one."`
+	MaxConnections     int      `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
+	LogFormat          string   `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
+	LogLevel           string   `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
 }
 
 // Proxies returns TrustedProxies as networks.
@@ -75,11 +81,23 @@ func (s *Server) Proxies() ([]netip.Prefix, error) {
 // Production reports whether the server runs in production.
 func (s *Server) Production() bool { return s.Environment == string(grahak.Production) }
 
-// Validate returns an error that names everything that is missing or does not
-// fit together.
-func (s *Server) Validate() error {
+// Check returns an error that names everything that is missing or does not fit
+// together.
+func (s *Server) Check() error {
 	var problems []string
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if s.Dir == "" {
+		add("--data is empty: give a folder")
+	}
+	for _, l := range []struct{ flag, addr string }{{"--listen", s.Listen}, {"--ops-listen", s.OpsListen}} {
+		_, port, err := net.SplitHostPort(l.addr)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			add("%s %q is not an address and a port: write it like 127.0.0.1:8080", l.flag, l.addr)
+		}
+	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		add("--tls-cert and --tls-key go together, but only one is given")
 	}
