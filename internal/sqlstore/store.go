@@ -62,8 +62,8 @@ type Store struct {
 
 var _ grahak.Store = (*Store)(nil)
 
-// ErrNoStore is returned by [Open] when the file does not exist and
-// Config.Environment is empty.
+// ErrNoStore is returned by [Open] when the file does not exist, or holds
+// nothing, and Config.Environment is empty.
 var ErrNoStore = errors.New("there is no database yet")
 
 // readConns is how many reads run at once. A read is CPU work on cached pages,
@@ -261,7 +261,12 @@ func recordEnvironment(ctx context.Context, db *sql.DB, cfg Config) (grahak.Envi
 		}
 	}
 	var env string
-	if err := db.QueryRowContext(ctx, `SELECT environment FROM instance WHERE id = 1`).Scan(&env); err != nil {
+	err := db.QueryRowContext(ctx, `SELECT environment FROM instance WHERE id = 1`).Scan(&env)
+	if errors.Is(err, sql.ErrNoRows) {
+		// A first start that ended before it wrote this wrote nothing else.
+		return "", ErrNoStore
+	}
+	if err != nil {
 		return "", err
 	}
 	if cfg.Environment != "" && env != string(cfg.Environment) {
