@@ -166,7 +166,7 @@ func (c doctorCmd) checkStore(ctx context.Context, r *report) {
 	found, err := data.Store.Check(ctx)
 	switch {
 	case err != nil:
-		r.fail("database", "%s", sentence(err))
+		r.fail("database", "%s cannot be read to its end: %s; if it is damaged, restore it from a backup", c.Database(), sentence(err))
 		return
 	case len(found) > 0:
 		r.fail("database", "%s is damaged, %d findings, first: %s; restore it from a backup", c.Database(), len(found), found[0])
