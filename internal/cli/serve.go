@@ -56,15 +56,12 @@ func (c serveCmd) Run(ctx context.Context, std Streams) error {
 	return server.Run(ctx)
 }
 
-// tuneGC lets garbage grow further than Go's default before it is collected,
-// because the live heap is small: a few megabytes more memory for a good part
-// of the collector's work. GOGC and GOMEMLIMIT win.
+// tuneGC lets garbage grow to twice the live heap before it is collected,
+// because that is small: a few megabytes more memory for half of the
+// collector's work. GOGC wins.
 func tuneGC() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(96 << 20)
+		debug.SetGCPercent(200)
 	}
 }
 
