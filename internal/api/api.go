@@ -30,7 +30,7 @@ func New(service *grahak.Service) *Edge { return &Edge{service: service} }
 // Serve implements [web.Edge]. The order of its checks is that of wire.md §2:
 // a caller without a valid key learns nothing of the paths below /customers.
 func (e *Edge) Serve(x *web.Exchange) error {
-	path := x.Request.URL.EscapedPath()
+	path := rawPath(x.Request.URL)
 	if path == "/openapi.yaml" {
 		return e.description(x)
 	}

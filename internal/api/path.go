@@ -34,6 +34,17 @@ type target struct {
 	id    string // of routeCustomer, decoded
 }
 
+// rawPath returns the path of u as the client wrote it. [url.URL.EscapedPath]
+// is not that: it escapes anew a path with characters that ought to have been
+// escaped, and loses which others were.
+func rawPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	// Without a RawPath the client's escapes are the usual ones.
+	return u.EscapedPath()
+}
+
 // parsePath finds the target of an escaped path and reports whether the path
 // is inside the API, where a caller must authenticate before anything else is
 // said. The path is taken as it is: nothing is cleaned and nobody redirected.

@@ -170,27 +170,30 @@ func decodeForm(q *request, body []byte) error {
 	})
 }
 
-// eachPair calls fn for each pair of a form or query, in order, decoded. It
-// returns an error, having called fn for the pairs before, at one that cannot
-// be decoded.
-func eachPair(form string, fn func(key, text string)) error {
+// eachPair calls fn for each pair of a form or query, in order, decoded. A key
+// that cannot be decoded is passed over and a value that cannot is handed on as
+// it is; the error returned is that of the first.
+func eachPair(form string, fn func(key, text string)) (first error) {
 	for form != "" {
 		var pair string
 		pair, form, _ = strings.Cut(form, "&")
 		if pair == "" {
 			continue
 		}
-		key, text, _ := strings.Cut(pair, "=")
-		key, err := url.QueryUnescape(key)
-		if err != nil {
-			return err
+		rawKey, rawText, _ := strings.Cut(pair, "=")
+		key, err := url.QueryUnescape(rawKey)
+		if err == nil {
+			var text string
+			if text, err = url.QueryUnescape(rawText); err != nil {
+				text = rawText
+			}
+			fn(key, text)
 		}
-		if text, err = url.QueryUnescape(text); err != nil {
-			return err
+		if err != nil && first == nil {
+			first = err
 		}
-		fn(key, text)
 	}
-	return nil
+	return first
 }
 
 var errNoBoundary = errors.New("the multipart content type names no boundary")
@@ -200,7 +203,11 @@ func decodeMultipart(q *request, body []byte, boundary string) error {
 	if boundary == "" {
 		return errNoBoundary
 	}
-	parts := multipart.NewReader(bytes.NewReader(body), boundary)
+	// The reader of parts takes an end between two of them for the end of all.
+	// So it never sees the end of the body: what it ends at is the last
+	// boundary, whose line need not be ended.
+	whole := io.MultiReader(bytes.NewReader(body), strings.NewReader("\r\n"), cutOff{})
+	parts := multipart.NewReader(whole, boundary)
 	for {
 		part, err := parts.NextPart()
 		if errors.Is(err, io.EOF) {
@@ -216,6 +223,11 @@ func decodeMultipart(q *request, body []byte, boundary string) error {
 		q.set(part.FormName(), value{text: string(text)})
 	}
 }
+
+// cutOff is an [io.Reader] of what is missing of a body.
+type cutOff struct{}
+
+func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // queryToken reports whether a query asks for a token. What cannot be decoded
 // is ignored, as unknown keys are.
