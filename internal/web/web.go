@@ -101,7 +101,6 @@ func (x *Exchange) JSON(status int, body []byte) { x.Send(status, jsonType, body
 // net/http only reads.
 var (
 	jsonType  = []string{"application/json"}
-	noSniff   = []string{"nosniff"}
 	noStore   = []string{"no-store"}
 	closeConn = []string{"close"}
 )
@@ -110,7 +109,6 @@ var (
 func (x *Exchange) Send(status int, contentType []string, body []byte) {
 	h := x.writer.Header()
 	h["Content-Type"] = contentType
-	h["X-Content-Type-Options"] = noSniff
 	h["Cache-Control"] = noStore
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.status = status
