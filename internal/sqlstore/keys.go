@@ -79,15 +79,20 @@ func (s *Store) RevokeKey(ctx context.Context, m grahak.MerchantID, id grahak.Ke
 // RotateKey implements [grahak.KeyStore].
 func (s *Store) RotateKey(ctx context.Context, m grahak.MerchantID, old grahak.KeyID, oldExpires time.Time, successor grahak.APIKey, e grahak.Event) error {
 	return s.changeAccess(ctx, m, e, func(tx *conn) error {
-		n, err := tx.exec(`UPDATE api_keys SET expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $1 END
-			WHERE merchant_id = $2 AND id = $3 AND revoked_at IS NULL`, oldExpires.UnixMicro(), string(m), string(old))
+		k, err := apiKey(tx, m, old)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if !k.RevokedAt.IsZero() {
 			return keyNotFound(old)
 		}
-		return insertKey(tx, m, successor)
+		// The insert may be refused, and what is refused must have written nothing.
+		if err := insertKey(tx, m, successor); err != nil {
+			return err
+		}
+		_, err = tx.exec(`UPDATE api_keys SET expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $1 END
+			WHERE merchant_id = $2 AND id = $3`, oldExpires.UnixMicro(), string(m), string(old))
+		return err
 	})
 }
 
