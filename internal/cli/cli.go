@@ -52,7 +52,7 @@ type commands struct {
 
 const description = `A self-hosted customer service for payments that speaks Juspay's Customer API.
 
-  grahak serve                       start a sandbox: a demo merchant and a key come with it
+  grahak serve                       start a sandbox with a merchant and a key
   grahak merchant create acme        make a merchant
   grahak key create --merchant acme  make a key for it
   grahak doctor                      see what is wrong, and how to mend it
@@ -101,6 +101,9 @@ func run(ctx context.Context, args []string, std Streams) (err error) {
 		kong.Exit(func(int) { panic(exited{}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ValueFormatter(describe),
+		// Only where there is a resolver does kong let a flag win over a variable
+		// that cannot be read.
+		kong.Resolvers(kong.ResolverFunc(func(*kong.Context, *kong.Path, *kong.Flag) (any, error) { return nil, nil })),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
 	)
