@@ -1,6 +1,8 @@
 package sqlstore
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -15,21 +17,30 @@ const checkpointPages = 16_000
 // checkpointInterval is how often the length of the log is looked at.
 const checkpointInterval = 250 * time.Millisecond
 
+// restartWait is how long the writer waits for reads to let go of the log, in
+// milliseconds. Only a read of the whole database takes longer, and during that
+// the writer would stand still for this part of each checkpointInterval.
+const restartWait = 20
+
 // checkpointer copies the write-ahead log into the database beside the writer,
 // and has the writer copy the short rest between two batches, because the log
-// starts again from its beginning only when nothing of it is left to copy.
+// starts again from its beginning only when nothing of it is left to copy and
+// no read uses it.
 type checkpointer struct {
 	conn    *conn
 	log     *slog.Logger
-	dirty   atomic.Bool // something was committed since the last look
-	rest    atomic.Bool // the writer is to copy the rest
+	pages   atomic.Int64 // checkpointPages, but for tests
+	dirty   atomic.Bool  // something was committed since the last look
+	rest    atomic.Bool  // the writer is to copy the rest and start again
 	quit    chan struct{}
 	stopped chan struct{}
 	once    sync.Once
 }
 
 func newCheckpointer(c *conn, log *slog.Logger) *checkpointer {
-	return &checkpointer{conn: c, log: log, quit: make(chan struct{}), stopped: make(chan struct{})}
+	p := &checkpointer{conn: c, log: log, quit: make(chan struct{}), stopped: make(chan struct{})}
+	p.pages.Store(checkpointPages)
+	return p
 }
 
 // written notes that a transaction was committed.
@@ -55,7 +66,7 @@ func (p *checkpointer) run() {
 		}
 		// NOOP copies nothing and tells the length of the log.
 		pages, err := checkpoint(p.conn, "NOOP")
-		if err == nil && pages >= checkpointPages {
+		if err == nil && int64(pages) >= p.pages.Load() {
 			if _, err = checkpoint(p.conn, "PASSIVE"); err == nil {
 				p.rest.Store(true)
 			}
@@ -67,14 +78,31 @@ func (p *checkpointer) run() {
 	}
 }
 
-// finish copies the rest of the log, if run asked for it. The writer calls it
-// between two batches.
+// finish copies the rest of the log, if run asked for it, and waits a moment
+// for the reads that still use the log: reads that begin from then on need it no
+// more, and the next write starts it again. The writer calls it between two
+// batches. If a read holds on to the log, run soon asks again.
 func (p *checkpointer) finish(writer *conn) {
-	if p.rest.Load() && p.rest.Swap(false) {
-		if _, err := checkpoint(writer, "PASSIVE"); err != nil {
-			p.log.Error("cannot copy the rest of the write-ahead log; it will be tried again", "error", err)
-		}
+	if !p.rest.Load() || !p.rest.Swap(false) {
+		return
 	}
+	if err := restart(writer); err != nil {
+		p.log.Error("cannot copy the rest of the write-ahead log; it will be tried again", "error", err)
+	}
+}
+
+// restart is a checkpoint that waits for reads for no longer than restartWait.
+func restart(writer *conn) error {
+	var wait int
+	if err := writer.queryRow("PRAGMA busy_timeout").Scan(&wait); err != nil {
+		return err
+	}
+	if _, err := writer.exec(fmt.Sprintf("PRAGMA busy_timeout = %d", restartWait)); err != nil {
+		return err
+	}
+	_, err := checkpoint(writer, "RESTART")
+	_, restoreErr := writer.exec(fmt.Sprintf("PRAGMA busy_timeout = %d", wait))
+	return errors.Join(err, restoreErr)
 }
 
 // stop ends run. It may be called more than once.
@@ -83,10 +111,10 @@ func (p *checkpointer) stop() {
 	<-p.stopped
 }
 
-// checkpoint runs a checkpoint and returns how many pages of the log are not
-// yet copied.
-func checkpoint(c *conn, mode string) (int, error) {
-	var busy, pages, copied int
-	err := c.queryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied)
-	return pages - copied, err
+// checkpoint runs a checkpoint and returns the length of the log in pages. Being
+// kept from copying all of it by others who use it is no error.
+func checkpoint(c *conn, mode string) (pages int, err error) {
+	var busy, copied int
+	err = c.queryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied)
+	return pages, err
 }

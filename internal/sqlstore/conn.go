@@ -187,7 +187,12 @@ func (c *conn) query(scan func(row) error, query string, args ...any) (err error
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	defer func() {
+		// After an error of a row, closing returns the same error once more.
+		if closeErr := rows.Close(); err == nil {
+			err = closeErr
+		}
+	}()
 	columns := len(rows.Columns())
 	if cap(c.values) < columns {
 		c.values = make([]driver.Value, columns)

@@ -93,6 +93,12 @@ func primary(err error) (int, bool) {
 	return e.Code() & 0xff, true
 }
 
+// damaged reports whether err says that the file is not a sound database.
+func damaged(err error) bool {
+	code, ok := primary(err)
+	return ok && (code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB)
+}
+
 // retryStorage is when to try again after the storage failed.
 const retryStorage = 2 * time.Second
 
@@ -143,7 +149,7 @@ func explain(path string, err error) error {
 		return fmt.Errorf("the database %s cannot be written: make the folder %s and the files in it writable for this user (%w)", path, folder, err)
 	case errors.Is(err, syscall.ENOSPC), isSQLite && code == sqlite3.SQLITE_FULL:
 		return fmt.Errorf("the disk that holds %s is full: free some space and start again; nothing is lost (%w)", folder, err)
-	case isSQLite && (code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB):
+	case damaged(err):
 		return fmt.Errorf("the database %s is damaged or not a database: restore it from a backup; it was left as it is (%w)", path, err)
 	case isSQLite && (code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED):
 		return fmt.Errorf("the database %s is locked by another process: stop that one or try again (%w)", path, err)

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"grahak"
@@ -206,14 +207,23 @@ func (s *Store) disconnect() error {
 // each; nothing when it is sound. It may take minutes on a large one.
 func (s *Store) Check(ctx context.Context) (found []string, err error) {
 	err = s.read(ctx, func(r *conn) error {
-		return r.query(func(row row) error {
-			var line string
-			err := row.Scan(&line)
-			if line != "ok" {
-				found = append(found, line)
+		err := r.query(func(row row) error {
+			var text string
+			err := row.Scan(&text)
+			for line := range strings.Lines(text) {
+				line = strings.TrimSpace(line)
+				if line != "ok" && !strings.HasPrefix(line, "***") {
+					found = append(found, line)
+				}
 			}
 			return err
 		}, "PRAGMA integrity_check")
+		if damaged(err) {
+			// The damage ended the check itself.
+			found = append(found, err.Error())
+			return nil
+		}
+		return err
 	})
 	return found, err
 }
