@@ -130,7 +130,7 @@ func (s *Sealer) NewKeyset(m grahak.MerchantID) (grahak.Keyset, error) {
 	if err != nil {
 		return grahak.Keyset{}, err
 	}
-	indexing, err := keyset.NewHandle(prf.HMACSHA256PRFKeyTemplate())
+	indexing, err := keyset.NewHandle(prf.AESCMACPRFKeyTemplate())
 	if err != nil {
 		return grahak.Keyset{}, err
 	}

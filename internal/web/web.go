@@ -180,12 +180,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.exchanges.Put(x)
 
 	header := w.Header()
-	x.RequestID = r.Header.Get("X-Request-Id")
-	if !validRequestID(x.RequestID) {
-		x.RequestID = h.newID()
+	requestID, responseID := h.newIDs()
+	x.RequestID = requestID
+	if id := r.Header.Get("X-Request-Id"); validRequestID(id) {
+		x.RequestID = id
 	}
-	header["X-Request-Id"] = []string{x.RequestID}
-	header["X-Response-Id"] = []string{h.newID()}
+	ids := []string{x.RequestID, responseID}
+	header["X-Request-Id"], header["X-Response-Id"] = ids[:1:1], ids[1:]
 	x.Addr = clientAddr(r, h.cfg.TrustedProxies)
 
 	h.serve(x)
@@ -286,16 +287,17 @@ func validRequestID(s string) bool {
 	return true
 }
 
-// newID returns 20 random characters of [a-z2-7]: 100 bits.
-func (h *Handler) newID() string {
-	const digits = "abcdefghijklmnopqrstuvwxyz234567"
-	var b [20]byte
-	if _, err := io.ReadFull(h.cfg.Random, b[:]); err != nil {
+// newIDs returns two ids, each of 20 random characters of [a-z2-7]: 100 bits.
+func (h *Handler) newIDs() (request, response string) {
+	const digits, size = "abcdefghijklmnopqrstuvwxyz234567", 20
+	b := make([]byte, 2*size)
+	if _, err := io.ReadFull(h.cfg.Random, b); err != nil {
 		// An id that is not unique harms nothing but the joining of logs.
-		return "unidentified"
+		return "unidentified", "unidentified"
 	}
 	for i := range b {
 		b[i] = digits[b[i]&31]
 	}
-	return string(b[:])
+	both := string(b)
+	return both[:size], both[size:]
 }
