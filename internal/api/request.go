@@ -269,12 +269,12 @@ func parseListQuery(query string) grahak.ListQuery {
 // number reads plain digits; a larger number than fits is the largest that
 // does, and anything else is -1.
 func number(s string) int {
-	n, err := strconv.ParseUint(s, 10, 31)
-	switch {
-	case errors.Is(err, strconv.ErrRange):
-		return math.MaxInt32
-	case err != nil:
+	if s == "" || !plainDigits(s) {
 		return -1
+	}
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return math.MaxInt32
 	}
 	return int(n)
 }
