@@ -32,7 +32,7 @@ func OpenData(ctx context.Context, data config.Data, key config.MasterKey, log *
 	if info, err := os.Stat(data.Dir); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("the data folder %s is a file: give a folder with --data", data.Dir)
 	}
-	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: data.Database(), LockWait: operatorLockWait, Logger: log})
+	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: data.Database(), LockWait: operatorLockWait, Beside: true, Logger: log})
 	if errors.Is(err, sqlstore.ErrNoStore) {
 		return nil, fmt.Errorf("there is no data in %q: run `grahak serve` first, or give the right folder with --data", data.Dir)
 	}

@@ -36,6 +36,11 @@ type Config struct {
 	// LockWait is how long a write waits for another process that is writing;
 	// default 5 seconds.
 	LockWait time.Duration
+	// Beside is for a command beside a server that may be writing all the time:
+	// its writes ask for the lock often. SQLite by itself asks ever more rarely,
+	// at last ten times a second, and would find the lock of a busy server free
+	// by luck only.
+	Beside bool
 	// Observer is told of commits; may be nil.
 	Observer Observer
 	// Logger receives faults that no caller is told of; default
@@ -124,6 +129,11 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	}
 	s.checkpoints = newCheckpointer(checkpointConn, cfg.Logger)
 	s.writer = newWriter(writeConn, s.checkpoints, cfg)
+	if cfg.Beside {
+		if err := s.writer.askOften(cfg.LockWait); err != nil {
+			return err
+		}
+	}
 	go s.writer.run()
 	go s.checkpoints.run()
 	return nil

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"grahak"
 )
 
@@ -55,6 +57,7 @@ type writer struct {
 	observer    Observer
 	clock       grahak.Clock
 	log         *slog.Logger
+	lockTries   int // how often the lock is asked for before a batch fails
 	jobs        chan *job
 	quit        chan struct{}
 	stopped     chan struct{}
@@ -68,6 +71,7 @@ func newWriter(c *conn, checkpoints *checkpointer, cfg Config) *writer {
 		observer:    cfg.Observer,
 		clock:       cfg.Clock,
 		log:         cfg.Logger,
+		lockTries:   1,
 		jobs:        make(chan *job, queueSize),
 		quit:        make(chan struct{}),
 		stopped:     make(chan struct{}),
@@ -199,7 +203,7 @@ func (w *writer) commit(jobs []*job) {
 // transaction is left; failed is the job whose statement failed, or nil if the
 // transaction itself did.
 func (w *writer) transact(jobs []*job) (failed *job, err error) {
-	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
+	if err := w.begin(); err != nil {
 		return nil, asUnavailable(err)
 	}
 	for _, j := range jobs {
@@ -220,6 +224,31 @@ func (w *writer) transact(jobs []*job) (failed *job, err error) {
 	}
 	w.checkpoints.written()
 	return nil, nil
+}
+
+// eagerWait is how long SQLite waits for the lock before it is asked anew, in a
+// store beside a server. Within it SQLite tries six times.
+const eagerWait = 25 * time.Millisecond
+
+// askOften makes the writer wait for the lock as long as wait, in many short
+// waits instead of a long one.
+func (w *writer) askOften(wait time.Duration) error {
+	w.lockTries = max(1, int(wait/eagerWait))
+	_, err := w.conn.exec(fmt.Sprintf("PRAGMA busy_timeout = %d", eagerWait.Milliseconds()))
+	return err
+}
+
+// begin begins a transaction that holds the lock for writing.
+func (w *writer) begin() (err error) {
+	for range w.lockTries {
+		if _, err = w.conn.exec("BEGIN IMMEDIATE"); err == nil {
+			return nil
+		}
+		if code, _ := primary(err); code != sqlite3.SQLITE_BUSY {
+			return err
+		}
+	}
+	return err
 }
 
 // rollback ends the transaction, if an error has not ended it already: SQLite
