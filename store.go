@@ -27,7 +27,7 @@ type AccessRecord struct {
 
 // Store keeps everything. Its operations are whole: each is one transaction,
 // and a nil error from one that writes means that the change and its event are
-// on disk.
+// on disk. One that finds nothing to change writes no event either.
 //
 // All methods are safe for concurrent use. Times are stored in microseconds
 // UTC. Besides the codes that a method names, every method may return a

@@ -91,7 +91,7 @@ func (s *Store) SetIPMode(ctx context.Context, m grahak.MerchantID, mode grahak.
 		if mode == grahak.IPModeEnforce && count == 0 {
 			return grahak.Errorf(grahak.CodeIPListEmpty, "The list is empty, so that nobody could call any more: add an address first with `grahak iplist add`.")
 		}
-		_, err = tx.exec(`UPDATE merchants SET ip_mode = $1 WHERE id = $2`, string(mode), string(m))
-		return err
+		n, err := tx.exec(`UPDATE merchants SET ip_mode = $1 WHERE id = $2 AND ip_mode <> $1`, string(mode), string(m))
+		return unlessUnchanged(n, err)
 	})
 }

@@ -71,8 +71,8 @@ func (s *Store) RevokeKey(ctx context.Context, m grahak.MerchantID, id grahak.Ke
 		if _, err := apiKey(tx, m, id); err != nil {
 			return err
 		}
-		_, err := tx.exec(`UPDATE api_keys SET revoked_at = $1 WHERE merchant_id = $2 AND id = $3 AND revoked_at IS NULL`, at.UnixMicro(), string(m), string(id))
-		return err
+		n, err := tx.exec(`UPDATE api_keys SET revoked_at = $1 WHERE merchant_id = $2 AND id = $3 AND revoked_at IS NULL`, at.UnixMicro(), string(m), string(id))
+		return unlessUnchanged(n, err)
 	})
 }
 

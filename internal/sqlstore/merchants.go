@@ -15,11 +15,18 @@ func merchantNotFound(m grahak.MerchantID) error {
 	return grahak.Errorf(grahak.CodeMerchantNotFound, "There is no merchant %q: see `grahak merchant list`, or make it with `grahak merchant create %s`.", string(m), string(m))
 }
 
+// errUnchanged is what a change returns that found things as they should be,
+// and so wrote nothing.
+var errUnchanged = errors.New("there is nothing to change")
+
 // changeAccess runs a write after which every process must forget what it
-// remembers of keys, IP lists and merchants.
+// remembers of keys, IP lists and merchants. A change that changes nothing
+// leaves no event.
 func (s *Store) changeAccess(ctx context.Context, m grahak.MerchantID, e grahak.Event, change func(*conn) error) error {
 	return s.write(ctx, func(tx *conn) error {
-		if err := change(tx); err != nil {
+		if err := change(tx); errors.Is(err, errUnchanged) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		if _, err := tx.exec(`UPDATE instance SET access_version = access_version + 1 WHERE id = 1`); err != nil {
@@ -27,6 +34,14 @@ func (s *Store) changeAccess(ctx context.Context, m grahak.MerchantID, e grahak.
 		}
 		return insertEvent(tx, m, e)
 	})
+}
+
+// unlessUnchanged returns [errUnchanged] for a statement that changed no row.
+func unlessUnchanged(rows int64, err error) error {
+	if err == nil && rows == 0 {
+		return errUnchanged
+	}
+	return err
 }
 
 // CreateMerchant implements [grahak.MerchantStore].
@@ -81,8 +96,8 @@ func (s *Store) DisableMerchant(ctx context.Context, id grahak.MerchantID, at ti
 		if _, err := merchant(tx, id); err != nil {
 			return err
 		}
-		_, err := tx.exec(`UPDATE merchants SET disabled_at = $1 WHERE id = $2 AND disabled_at IS NULL`, at.UnixMicro(), string(id))
-		return err
+		n, err := tx.exec(`UPDATE merchants SET disabled_at = $1 WHERE id = $2 AND disabled_at IS NULL`, at.UnixMicro(), string(id))
+		return unlessUnchanged(n, err)
 	})
 }
 
