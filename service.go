@@ -127,7 +127,9 @@ func (s *Service) Run(ctx context.Context) {
 				s.log.Error("cannot read the store's access version", "error", err)
 			}
 		case <-touch.C:
-			s.flushTouches(ctx)
+			// If the write were given up because ctx ends, what it took from
+			// memory would be lost.
+			s.flushTouches(context.WithoutCancel(ctx))
 		case <-prune.C:
 			s.pruneTokens(ctx)
 		}
