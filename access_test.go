@@ -1,0 +1,344 @@
+package grahak_test
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"grahak"
+	"grahak/internal/seal"
+)
+
+// authenticate returns the code of a request with key from addr.
+func (r *rig) authenticate(tb testing.TB, key, addr string) grahak.Code {
+	tb.Helper()
+	cred := grahak.Credential{Key: key}
+	if addr != "" {
+		cred.Addr = netip.MustParseAddr(addr)
+	}
+	_, err := r.Authenticate(tb.Context(), cred)
+	return grahak.CodeOf(err)
+}
+
+func TestAuthenticate(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	key, secret := r.MustKey(t, acme, grahak.KeySpec{Scope: grahak.ScopeRead})
+	rivalKey, rivalSecret := r.MustKey(t, rival, grahak.KeySpec{})
+	known := grahak.Access{
+		Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeRead},
+		KeyID:  key.ID,
+		IP:     grahak.IPVerdict{Mode: grahak.IPModeOff},
+	}
+	for _, c := range []struct {
+		name string
+		cred grahak.Credential
+		want grahak.Access
+		code grahak.Code
+	}{
+		{"the key alone", grahak.Credential{Key: secret}, known, ""},
+		{"the key and its merchant", grahak.Credential{Key: secret, Merchant: "acme"}, known, ""},
+		{"another merchant's key", grahak.Credential{Key: rivalSecret}, grahak.Access{
+			Caller: grahak.Caller{Merchant: rival, Actor: string(rivalKey.ID), Scope: grahak.ScopeWrite},
+			KeyID:  rivalKey.ID,
+			IP:     grahak.IPVerdict{Mode: grahak.IPModeOff},
+		}, ""},
+		{"the key and another merchant", grahak.Credential{Key: secret, Merchant: "rival"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key and an unknown merchant", grahak.Credential{Key: secret, Merchant: "nobody"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key and its merchant in capitals", grahak.Credential{Key: secret, Merchant: "Acme"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key and its merchant with a space", grahak.Credential{Key: secret, Merchant: "acme "}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"nothing", grahak.Credential{}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"a merchant without a key", grahak.Credential{Merchant: "acme"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"an unknown key", grahak.Credential{Key: "0123456789abcdef"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key in capitals", grahak.Credential{Key: strings.ToUpper(secret)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key and a space", grahak.Credential{Key: secret + " "}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key's prefix", grahak.Credential{Key: key.Prefix}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key's id", grahak.Credential{Key: string(key.ID)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key's hash", grahak.Credential{Key: string(key.Hash[:])}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key, mistyped", grahak.Credential{Key: mistype(secret, len(secret)-1)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"far too much", grahak.Credential{Key: strings.Repeat("a", 1<<20)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+	} {
+		access, err := r.Authenticate(t.Context(), c.cred)
+		if got := grahak.CodeOf(err); got != c.code {
+			t.Errorf("%s: got %v, want code %q", c.name, err, c.code)
+		}
+		diff(t, c.name, c.want, access)
+	}
+}
+
+// What this process changes holds for the very next request, with no time
+// passing and the key in memory.
+func TestOwnChangesHoldAtOnce(t *testing.T) {
+	t.Parallel()
+	const here = "192.0.2.1"
+	enforce := func(r *rig, t *testing.T, entry string) {
+		t.Helper()
+		if _, err := r.AddIPEntry(t.Context(), operator(acme), entry, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.SetIPMode(t.Context(), operator(acme), grahak.IPModeEnforce); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		before func(r *rig, t *testing.T)
+		change func(r *rig, t *testing.T, key grahak.KeyID) error
+		was    grahak.Code
+		is     grahak.Code
+	}{
+		{name: "revoke", is: grahak.CodeInvalidAPIKey, change: func(r *rig, t *testing.T, key grahak.KeyID) error {
+			return r.RevokeKey(t.Context(), operator(acme), key)
+		}},
+		{name: "rotate without overlap", is: grahak.CodeInvalidAPIKey, change: func(r *rig, t *testing.T, key grahak.KeyID) error {
+			_, _, err := r.RotateKey(t.Context(), operator(acme), key, 0)
+			return err
+		}},
+		{name: "disable the merchant", is: grahak.CodeInvalidAPIKey, change: func(r *rig, t *testing.T, _ grahak.KeyID) error {
+			return r.DisableMerchant(t.Context(), operator(acme))
+		}},
+		{name: "disable another merchant", change: func(r *rig, t *testing.T, _ grahak.KeyID) error {
+			return r.DisableMerchant(t.Context(), operator(rival))
+		}},
+		{
+			name:   "enforce",
+			is:     grahak.CodeIPNotWhitelisted,
+			change: func(r *rig, t *testing.T, _ grahak.KeyID) error { enforce(r, t, "198.51.100.0/24"); return nil },
+		},
+		{
+			name: "add the address", was: grahak.CodeIPNotWhitelisted,
+			before: func(r *rig, t *testing.T) { enforce(r, t, "198.51.100.0/24") },
+			change: func(r *rig, t *testing.T, _ grahak.KeyID) error {
+				_, err := r.AddIPEntry(t.Context(), operator(acme), here, "")
+				return err
+			},
+		},
+		{
+			name: "remove the address", is: grahak.CodeIPNotWhitelisted,
+			before: func(r *rig, t *testing.T) { enforce(r, t, here); enforce(r, t, "198.51.100.0/24") },
+			change: func(r *rig, t *testing.T, _ grahak.KeyID) error {
+				return r.RemoveIPEntry(t.Context(), operator(acme), here)
+			},
+		},
+		{
+			name: "switch the list off", was: grahak.CodeIPNotWhitelisted,
+			before: func(r *rig, t *testing.T) { enforce(r, t, "198.51.100.0/24") },
+			change: func(r *rig, t *testing.T, _ grahak.KeyID) error {
+				return r.SetIPMode(t.Context(), operator(acme), grahak.IPModeOff)
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := MustMerchantRig(t)
+			if c.before != nil {
+				c.before(r, t)
+			}
+			key, secret := r.MustKey(t, acme, grahak.KeySpec{})
+			for range 2 {
+				if got := r.authenticate(t, secret, here); got != c.was {
+					t.Fatalf("before the change: got code %q, want %q", got, c.was)
+				}
+			}
+			if err := c.change(r, t, key.ID); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.authenticate(t, secret, here); got != c.is {
+				t.Errorf("after the change: got code %q, want %q", got, c.is)
+			}
+		})
+	}
+}
+
+// A key that was refused because it did not exist is accepted as soon as it
+// does.
+func TestRefusalIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	const secret = "brought-along-0123456789"
+	if got := r.authenticate(t, secret, ""); got != grahak.CodeInvalidAPIKey {
+		t.Fatalf("before the import: got code %q", got)
+	}
+	// Another process imports it.
+	if _, err := r.MustJoin(t).ImportKey(t.Context(), operator(acme), secret, grahak.KeySpec{Scope: grahak.ScopeRead}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.authenticate(t, secret, ""); got != "" {
+		t.Errorf("after the import: got code %q", got)
+	}
+}
+
+// What another process changes holds within two seconds.
+func TestOthersChangesHoldSoon(t *testing.T) {
+	t.Parallel()
+	const here = "192.0.2.1"
+	r := MustMerchantRig(t)
+	other := r.MustJoin(t)
+	key, secret := r.MustKey(t, acme, grahak.KeySpec{})
+	_, second := r.MustKey(t, acme, grahak.KeySpec{})
+
+	step := func(name string, change func() error, secret string, want grahak.Code) {
+		t.Helper()
+		r.authenticate(t, secret, here) // Now it is in memory, fresh.
+		if err := change(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		r.clock.Advance(2 * time.Second)
+		if got := r.authenticate(t, secret, here); got != want {
+			t.Errorf("two seconds after another process did %s: got code %q, want %q", name, got, want)
+		}
+	}
+	step("add an entry", func() error {
+		_, err := other.AddIPEntry(t.Context(), operator(acme), "198.51.100.0/24", "")
+		return err
+	}, secret, "")
+	step("enforce", func() error { return other.SetIPMode(t.Context(), operator(acme), grahak.IPModeEnforce) }, secret, grahak.CodeIPNotWhitelisted)
+	step("add the address", func() error {
+		_, err := other.AddIPEntry(t.Context(), operator(acme), here, "")
+		return err
+	}, secret, "")
+	step("remove the address", func() error { return other.RemoveIPEntry(t.Context(), operator(acme), here) }, secret, grahak.CodeIPNotWhitelisted)
+	step("switch the list off", func() error { return other.SetIPMode(t.Context(), operator(acme), grahak.IPModeOff) }, secret, "")
+	step("rotate", func() error {
+		_, _, err := other.RotateKey(t.Context(), operator(acme), key.ID, time.Second)
+		return err
+	}, secret, grahak.CodeInvalidAPIKey)
+	step("disable", func() error { return other.DisableMerchant(t.Context(), operator(acme)) }, second, grahak.CodeInvalidAPIKey)
+}
+
+// Requests that keep coming must not keep an old record alive.
+func TestBusyKeyDoesNotStayStale(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	key, secret := r.MustKey(t, acme, grahak.KeySpec{})
+	r.authenticate(t, secret, "")
+	if err := r.MustJoin(t).RevokeKey(t.Context(), operator(acme), key.ID); err != nil {
+		t.Fatal(err)
+	}
+	for range 19 {
+		r.clock.Advance(100 * time.Millisecond)
+		r.authenticate(t, secret, "")
+	}
+	r.clock.Advance(100 * time.Millisecond)
+	if got := r.authenticate(t, secret, ""); got != grahak.CodeInvalidAPIKey {
+		t.Errorf("two seconds of requests after the key was revoked: got code %q", got)
+	}
+}
+
+// Changes and requests at once: when a change has returned, no later request
+// may see what was before it.
+func TestChangesUnderLoad(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	_, busy := r.MustKey(t, rival, grahak.KeySpec{})
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	var current sync.Map
+	for range 4 {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				r.authenticate(t, busy, "")
+				if key, ok := current.Load("key"); ok {
+					r.authenticate(t, key.(string), "")
+				}
+			}
+		})
+	}
+	for range 20 {
+		key, secret := r.MustKey(t, acme, grahak.KeySpec{})
+		current.Store("key", secret)
+		if got := r.authenticate(t, secret, ""); got != "" {
+			t.Errorf("a new key: got code %q", got)
+		}
+		if err := r.RevokeKey(t.Context(), operator(acme), key.ID); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.authenticate(t, secret, ""); got != grahak.CodeInvalidAPIKey {
+			t.Errorf("a revoked key: got code %q", got)
+		}
+	}
+	stop()
+	group.Wait()
+}
+
+// An outage of the storage must not look like a refusal, nor a refusal that
+// needs no storage like an outage.
+func TestStorageOutage(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	_, used := r.MustKey(t, acme, grahak.KeySpec{})
+	_, unused := r.MustKey(t, acme, grahak.KeySpec{})
+	r.MustCreate(t, acme, person("ref"))
+	r.authenticate(t, used, "")
+	if err := r.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		key  string
+		want grahak.Code
+	}{
+		"a key that is not in memory": {unused, grahak.CodeUnavailable},
+		"an unknown key":              {"0123456789abcdef", grahak.CodeUnavailable},
+		"a mistyped key":              {mistype(used, 15), grahak.CodeInvalidAPIKey},
+		"a key that is too long":      {strings.Repeat("a", 257), grahak.CodeInvalidAPIKey},
+		"no key":                      {"", grahak.CodeInvalidAPIKey},
+	} {
+		if got := r.authenticate(t, c.key, ""); got != c.want {
+			t.Errorf("%s: got code %q, want %q", name, got, c.want)
+		}
+	}
+	r.clock.Advance(2 * time.Second)
+	if got := r.authenticate(t, used, ""); got != grahak.CodeUnavailable {
+		t.Errorf("a key that was in memory two seconds ago: got code %q, want %q", got, grahak.CodeUnavailable)
+	}
+	ctx, c := t.Context(), caller(acme, grahak.ScopeWrite)
+	for name, call := range map[string]func() error{
+		"create": func() error { _, err := r.CreateCustomer(ctx, c, person("new"), false); return err },
+		"read":   func() error { _, err := r.Customer(ctx, c, "ref", false); return err },
+		"update": func() error {
+			_, err := r.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			return err
+		},
+		"list":   func() error { _, err := r.Customers(ctx, c, grahak.ListQuery{Limit: 1}); return err },
+		"verify": func() error { _, err := r.VerifyToken(ctx, "tkn_0"); return err },
+		"ready":  func() error { return r.Ready(ctx) },
+		"keys":   func() error { _, err := r.Keys(ctx, c); return err },
+		"revoke": func() error { return r.RevokeKey(ctx, c, "key_0") },
+	} {
+		if err := call(); grahak.CodeOf(err) != grahak.CodeUnavailable {
+			t.Errorf("%s without storage: got %v, want code %q", name, err, grahak.CodeUnavailable)
+		}
+	}
+}
+
+// Without the sealing keys the customers are out of reach, not gone.
+func TestSealingOutage(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	r.MustCreate(t, acme, person("ref"))
+	_, secret := r.MustKey(t, acme, grahak.KeySpec{})
+	s := MustService(t, grahak.Config{Store: r.store, Sealer: seal.Broken(context.DeadlineExceeded), Clock: r.clock})
+	if _, err := s.Authenticate(t.Context(), grahak.Credential{Key: secret}); err != nil {
+		t.Errorf("authentication needs no sealing keys, but got %v", err)
+	}
+	ctx, c := t.Context(), caller(acme, grahak.ScopeWrite)
+	before := r.MustEvents(t, acme)
+	for name, call := range map[string]func() error{
+		"create": func() error { _, err := s.CreateCustomer(ctx, c, person("new"), false); return err },
+		"read":   func() error { _, err := s.Customer(ctx, c, "ref", false); return err },
+		"update": func() error {
+			_, err := s.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			return err
+		},
+		"list":            func() error { _, err := s.Customers(ctx, c, grahak.ListQuery{Limit: 1}); return err },
+		"make a merchant": func() error { _, err := s.CreateMerchant(ctx, operator("new"), ""); return err },
+	} {
+		if err := call(); grahak.CodeOf(err) != grahak.CodeUnavailable {
+			t.Errorf("%s without sealing keys: got %v, want code %q", name, err, grahak.CodeUnavailable)
+		}
+	}
+	diff(t, "events of that", before, r.MustEvents(t, acme))
+}
