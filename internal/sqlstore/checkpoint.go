@@ -29,6 +29,7 @@ const restartWait = 20
 type checkpointer struct {
 	conn    *conn
 	log     *slog.Logger
+	tick    *time.Ticker
 	pages   atomic.Int64 // checkpointPages, but for tests
 	dirty   atomic.Bool  // something was committed since the last look
 	rest    atomic.Bool  // the writer is to copy the rest and start again
@@ -38,7 +39,13 @@ type checkpointer struct {
 }
 
 func newCheckpointer(c *conn, log *slog.Logger) *checkpointer {
-	p := &checkpointer{conn: c, log: log, quit: make(chan struct{}), stopped: make(chan struct{})}
+	p := &checkpointer{
+		conn:    c,
+		log:     log,
+		tick:    time.NewTicker(checkpointInterval),
+		quit:    make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
 	p.pages.Store(checkpointPages)
 	return p
 }
@@ -53,13 +60,12 @@ func (p *checkpointer) written() {
 // run looks at the log until stop.
 func (p *checkpointer) run() {
 	defer close(p.stopped)
-	tick := time.NewTicker(checkpointInterval)
-	defer tick.Stop()
+	defer p.tick.Stop()
 	for {
 		select {
 		case <-p.quit:
 			return
-		case <-tick.C:
+		case <-p.tick.C:
 		}
 		if !p.dirty.Swap(false) {
 			continue

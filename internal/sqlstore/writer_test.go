@@ -1,0 +1,443 @@
+package sqlstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"grahak"
+	"grahak/internal/sqlstore"
+)
+
+// commits is an Observer that remembers the size of each batch.
+type commits struct {
+	mu    sync.Mutex
+	sizes []int
+}
+
+func (c *commits) Committed(writes int, _ time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sizes = append(c.sizes, writes)
+}
+
+func (c *commits) all() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]int(nil), c.sizes...)
+}
+
+// MustBlock keeps the writer inside a transaction until the function that it
+// returns is called, so that the writes that come meanwhile share a batch.
+func MustBlock(t testing.TB, s *sqlstore.Store) (release func()) {
+	t.Helper()
+	started, gate, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	go func() {
+		ended <- s.Write(context.WithoutCancel(t.Context()), func(sqlstore.Tx) error {
+			once.Do(func() { close(started) })
+			<-gate
+			return nil
+		})
+	}()
+	select {
+	case <-started:
+	case err := <-ended:
+		t.Fatalf("the blocking write ended: %v", err)
+	}
+	release = sync.OnceFunc(func() {
+		close(gate)
+		if err := <-ended; err != nil {
+			t.Errorf("the blocking write: %v", err)
+		}
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// MustQueue starts a write behind a blocked writer and returns, when it waits
+// in the queue, a channel with its later outcome.
+func MustQueue(t testing.TB, s *sqlstore.Store, write func() error) <-chan error {
+	t.Helper()
+	before := s.QueueLen()
+	outcome := make(chan error, 1)
+	go func() { outcome <- write() }()
+	await(t, "the write to wait in the queue", func() bool { return s.QueueLen() == before+1 })
+	return outcome
+}
+
+func TestWritesThatWaitShareACommit(t *testing.T) {
+	var seen commits
+	s := MustOpen(t, sqlstore.Config{Observer: &seen})
+	const n = sqlstore.MaxBatch + 44
+	release := MustBlock(t, s)
+	var writes sync.WaitGroup
+	for i := range n {
+		writes.Go(func() {
+			if err := create(t.Context(), s, i); err != nil {
+				t.Errorf("create customer %d: %v", i, err)
+			}
+		})
+	}
+	await(t, "all writes to wait", func() bool { return s.QueueLen() == n })
+	release()
+	writes.Wait()
+	if diff := cmp.Diff([]int{1, sqlstore.MaxBatch, 44}, seen.all()); diff != "" {
+		t.Errorf("writes per commit (-want +got):\n%s", diff)
+	}
+	wantWritten(t, s, count(0, n)...)
+}
+
+// TestWriterWaitsForNoMore runs on a clock that moves only while everything
+// waits: if the writer gave others time to join a lone write, it would move.
+func TestWriterWaitsForNoMore(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var seen commits
+		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(dir, "grahak.db"), Environment: grahak.Sandbox, Observer: &seen})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		start := time.Now()
+		MustCreate(t, s, 0, 10)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("ten writes, one after the other, waited %v in total, want 0", waited)
+		}
+		if diff := cmp.Diff([]int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, seen.all()); diff != "" {
+			t.Errorf("writes per commit (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestWaitForTheWriterIsBounded blocks the writer for an hour of a clock that
+// moves only while everything waits.
+func TestWaitForTheWriterIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(dir, "grahak.db"), Environment: grahak.Sandbox})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		started := make(chan struct{})
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.Write(t.Context(), func(sqlstore.Tx) error {
+				close(started)
+				time.Sleep(time.Hour)
+				return nil
+			})
+		}()
+		<-started
+		start := time.Now()
+		wantCode(t, "a write behind a blocked writer", create(t.Context(), s, 1), grahak.CodeUnavailable)
+		wantCode(t, "the blocked write", <-ended, grahak.CodeUnavailable)
+		if waited := time.Since(start); waited > 30*time.Second {
+			t.Errorf("the write was given up after %v", waited)
+		}
+		// Reads never wait for the writer.
+		start = time.Now()
+		wantWritten(t, s)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("reads waited %v for the writer", waited)
+		}
+		// A write that was given up while it waited does not happen later.
+		time.Sleep(2 * time.Hour)
+		MustCreate(t, s, 2, 3)
+		wantWritten(t, s, 2)
+	})
+}
+
+func TestContextThatEndsBeforeTheWriteBegins(t *testing.T) {
+	s := MustOpen(t, sqlstore.Config{})
+	release := MustBlock(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancelled := MustQueue(t, s, func() error {
+		c := record(1, 100)
+		token := grahak.TokenRecord{Merchant: acme, Customer: c.ID, Hash: grahak.HashToken("tkn"), ExpiresAt: c.CreatedAt}
+		return s.CreateCustomer(ctx, acme, c, created(c), &token)
+	})
+	beside := MustQueue(t, s, func() error { return create(t.Context(), s, 2) })
+	cancel()
+	// The writer is still blocked, so this is the answer of a write that waits.
+	wantCode(t, "the cancelled write", <-cancelled, grahak.CodeUnavailable)
+	release()
+	if err := <-beside; err != nil {
+		t.Errorf("the write beside it: %v", err)
+	}
+	wantWritten(t, s, 2)
+	_, err := s.Token(t.Context(), grahak.HashToken("tkn"), record(0, 0).CreatedAt)
+	wantCode(t, "its token", err, grahak.CodeTokenNotFound)
+}
+
+// TestContextThatEndsAfterTheWriteBegan ends the context of a write while its
+// batch runs.
+func TestContextThatEndsAfterTheWriteBegan(t *testing.T) {
+	var seen commits
+	s := MustOpen(t, sqlstore.Config{Observer: &seen})
+	release := MustBlock(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	outcomes := []<-chan error{
+		MustQueue(t, s, func() error { return create(t.Context(), s, 1) }),
+		MustQueue(t, s, func() error {
+			return s.Write(t.Context(), func(sqlstore.Tx) error {
+				cancel()
+				return nil
+			})
+		}),
+		MustQueue(t, s, func() error { return create(ctx, s, 2) }),
+		MustQueue(t, s, func() error {
+			return s.Write(ctx, func(tx sqlstore.Tx) error {
+				_, err := tx.Exec(`UPDATE instance SET access_version = access_version + 1`)
+				return err
+			})
+		}),
+		MustQueue(t, s, func() error { return create(t.Context(), s, 3) }),
+	}
+	release()
+	for i, outcome := range outcomes {
+		if err := <-outcome; err != nil {
+			t.Errorf("write %d of the batch: %v", i, err)
+		}
+	}
+	if diff := cmp.Diff([]int{1, len(outcomes)}, seen.all()); diff != "" {
+		t.Errorf("writes per commit (-want +got):\n%s", diff)
+	}
+	wantWritten(t, s, 1, 2, 3)
+}
+
+// TestFaultInOneWrite puts a write that goes wrong between good ones. Only it
+// may fail, and the good ones must be written exactly once.
+func TestFaultInOneWrite(t *testing.T) {
+	duplicate := record(1, 100)
+	duplicate.ID = "cst_duplicate"
+	insert := func(tx sqlstore.Tx, verb, id string) error {
+		_, err := tx.Exec(verb+` INTO customers (merchant_id, id, reference_index, sealed, revision, created_at, updated_at) VALUES ($1, $2, $3, $4, 1, 0, 0)`,
+			string(acme), id, duplicate.Reference[:], []byte("half"))
+		return err
+	}
+	half := func(tx sqlstore.Tx) error {
+		_, err := tx.Exec(`INSERT INTO events (merchant_id, id, type, subject, revision, changed, actor, request_id, at) VALUES ($1, 'evt_half', '', '', 0, NULL, '', '', 0)`, string(acme))
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		run  func(sqlstore.Tx) error
+	}{
+		{"a statement fails", func(tx sqlstore.Tx) error {
+			return errors.Join(half(tx), insert(tx, "INSERT", "cst_half"))
+		}},
+		{"the engine undoes the transaction", func(tx sqlstore.Tx) error {
+			return errors.Join(half(tx), insert(tx, "INSERT OR ROLLBACK", "cst_half"))
+		}},
+		{"a statement does not parse", func(tx sqlstore.Tx) error {
+			_, err := tx.Exec(`INSERT INTO nowhere VALUES (1)`)
+			return errors.Join(half(tx), err)
+		}},
+		{"an error that is not the engine's", func(tx sqlstore.Tx) error {
+			return errors.Join(half(tx), errors.New("a fault of ours"))
+		}},
+		{"a panic", func(tx sqlstore.Tx) error {
+			if err := half(tx); err != nil {
+				return err
+			}
+			panic("a fault of ours")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := MustOpen(t, sqlstore.Config{})
+			MustCreate(t, s, 1, 2)
+			release := MustBlock(t, s)
+			before := MustQueue(t, s, func() error { return create(t.Context(), s, 2) })
+			refused := MustQueue(t, s, func() error {
+				return s.CreateCustomer(t.Context(), acme, duplicate, created(duplicate), nil)
+			})
+			faulty := MustQueue(t, s, func() error { return s.Write(t.Context(), c.run) })
+			after := MustQueue(t, s, func() error { return create(t.Context(), s, 3) })
+			release()
+			wantCode(t, "the faulty write", <-faulty, grahak.CodeInternal)
+			wantCode(t, "the duplicate", <-refused, grahak.CodeDuplicateReference)
+			wantCode(t, "the write before", <-before, "")
+			wantCode(t, "the write after", <-after, "")
+			wantWritten(t, s, 1, 2, 3)
+			MustCreate(t, s, 4, 5)
+			wantWritten(t, s, 1, 2, 3, 4)
+		})
+	}
+}
+
+func TestFullQueue(t *testing.T) {
+	s := MustOpen(t, sqlstore.Config{})
+	release := MustBlock(t, s)
+	var waiting sync.WaitGroup
+	for i := range s.QueueCap() {
+		waiting.Go(func() {
+			if err := create(t.Context(), s, i); err != nil {
+				t.Errorf("a write that had a place in the queue: %v", err)
+			}
+		})
+	}
+	await(t, "the queue to be full", func() bool { return s.QueueLen() == s.QueueCap() })
+
+	start := time.Now()
+	err := create(t.Context(), s, s.QueueCap())
+	// A write that waits is given up after ten seconds.
+	if waited := time.Since(start); waited > 5*time.Second {
+		t.Errorf("the full queue was answered after %v, want at once", waited)
+	}
+	wantCode(t, "a write at a full queue", err, grahak.CodeUnavailable)
+	var refused *grahak.Error
+	if !errors.As(err, &refused) || refused.RetryIn <= 0 {
+		t.Errorf("the error %v does not say when to try again", err)
+	}
+	if _, err := s.AccessVersion(t.Context()); err != nil {
+		t.Errorf("a read at a full queue: %v", err)
+	}
+	release()
+	waiting.Wait()
+	wantWritten(t, s, count(0, s.QueueCap())...)
+	MustCreate(t, s, s.QueueCap(), s.QueueCap()+1)
+}
+
+func TestCloseFinishesWhatWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "grahak.db")
+	s := MustOpen(t, sqlstore.Config{Path: path})
+	release := MustBlock(t, s)
+	const n = 20
+	outcomes := make([]<-chan error, n)
+	for i := range outcomes {
+		outcomes[i] = MustQueue(t, s, func() error { return create(t.Context(), s, i) })
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	<-s.Closing()
+	wantCode(t, "a write while the store closes", create(t.Context(), s, n), grahak.CodeUnavailable)
+	select {
+	case err := <-closed:
+		t.Fatalf("Close returned (%v) before the writes that wait were finished", err)
+	default:
+	}
+	release()
+	if err := <-closed; err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	for i, outcome := range outcomes {
+		if err := <-outcome; err != nil {
+			t.Errorf("write %d, which waited: %v", i, err)
+		}
+	}
+
+	for name, call := range map[string]func() error{
+		"CreateCustomer": func() error { return create(t.Context(), s, n) },
+		"Ping":           func() error { return s.Ping(t.Context()) },
+		"Customer": func() error {
+			_, err := s.Customer(t.Context(), acme, record(0, 0).ID, grahak.Index{})
+			return err
+		},
+		"Customers": func() error {
+			_, _, err := s.Customers(t.Context(), acme, "", 1, 0)
+			return err
+		},
+		"PruneTokens": func() error {
+			_, err := s.PruneTokens(t.Context(), record(0, 0).CreatedAt, 1)
+			return err
+		},
+		"Check": func() error {
+			_, err := s.Check(t.Context())
+			return err
+		},
+	} {
+		wantCode(t, name+" after Close", call(), grahak.CodeUnavailable)
+	}
+	MustClose(t, s)
+	// A store that was closed leaves one file.
+	if left, err := filepath.Glob(path + "*"); err != nil || len(left) != 1 {
+		t.Errorf("after Close there are %v (%v), want the database alone", left, err)
+	}
+	wantWritten(t, MustOpen(t, sqlstore.Config{Path: path}), count(0, n)...)
+}
+
+// TestCloseAmongWrites closes a store that is being written: what was
+// acknowledged is there afterwards, and the rest was refused as an outage.
+func TestCloseAmongWrites(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "grahak.db")
+	s := MustOpen(t, sqlstore.Config{Path: path})
+	const writers, most = 8, 100_000
+	var mu sync.Mutex
+	var acknowledged []int
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for n := w; n < most; n += writers {
+				if err := create(t.Context(), s, n); err != nil {
+					wantCode(t, "a write among which the store closed", err, grahak.CodeUnavailable)
+					return
+				}
+				mu.Lock()
+				acknowledged = append(acknowledged, n)
+				mu.Unlock()
+			}
+			t.Error("the store was not closed")
+		})
+	}
+	await(t, "some writes", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acknowledged) > 200
+	})
+	MustClose(t, s)
+	writing.Wait()
+	wantWritten(t, MustOpen(t, sqlstore.Config{Path: path}), acknowledged...)
+}
+
+// TestTwoStoresOnOneFile is a command beside a server: both write, and each
+// sees what the other wrote.
+func TestTwoStoresOnOneFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "grahak.db")
+	stores := []*sqlstore.Store{MustOpen(t, sqlstore.Config{Path: path}), MustOpen(t, sqlstore.Config{Path: path})}
+	const each = 100
+	var writing sync.WaitGroup
+	for i, s := range stores {
+		writing.Go(func() { MustCreateConcurrently(t, s, i*each, (i+1)*each) })
+	}
+	writing.Wait()
+	for _, s := range stores {
+		wantWritten(t, s, count(0, 2*each)...)
+	}
+	before, err := stores[1].AccessVersion(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := grahak.Merchant{ID: acme, IPMode: grahak.IPModeOff, CreatedAt: record(0, 0).CreatedAt}
+	keys := grahak.Keyset{Sealing: []byte{1}, Indexing: []byte{1}}
+	if err := stores[0].CreateMerchant(t.Context(), m, keys, grahak.Event{ID: "evt_z", Type: grahak.EventMerchantCreated, At: m.CreatedAt}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := stores[1].AccessVersion(t.Context())
+	if err != nil || after == before {
+		t.Errorf("the access version of one store is %d, and %d (%v) after a change through the other", before, after, err)
+	}
+}
+
+// MustCreateConcurrently writes customers from eight callers.
+func MustCreateConcurrently(t testing.TB, s *sqlstore.Store, first, last int) {
+	var writing sync.WaitGroup
+	for w := range 8 {
+		writing.Go(func() {
+			for n := first + w; n < last; n += 8 {
+				if err := create(t.Context(), s, n); err != nil {
+					t.Error(fmt.Errorf("create customer %d: %w", n, err))
+				}
+			}
+		})
+	}
+	writing.Wait()
+}

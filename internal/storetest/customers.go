@@ -1,0 +1,265 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"grahak"
+)
+
+var customerTests = []test{
+	{"round trip", customerRoundTrip},
+	{"look-up", customerLookUp},
+	{"same at another merchant", customerAtAnotherMerchant},
+	{"update", customerUpdate},
+	{"stale update", customerStaleUpdate},
+	{"pages", customerPages},
+	{"page is one moment", customerPageIsOneMoment},
+}
+
+func customerRoundTrip(r *rig) {
+	r.MustMerchant(own)
+	kolkata := time.FixedZone("IST", 5*3600+1800)
+	everyByte := make([]byte, 256)
+	for i := range everyByte {
+		everyByte[i] = byte(i)
+	}
+	for name, alter := range map[string]func(*grahak.CustomerRecord){
+		"plain":           func(*grahak.CustomerRecord) {},
+		"every byte":      func(c *grahak.CustomerRecord) { c.Sealed = everyByte },
+		"large":           func(c *grahak.CustomerRecord) { c.Sealed = slices.Repeat(everyByte, 64) },
+		"index of zeros":  func(c *grahak.CustomerRecord) { c.Reference = grahak.Index{} },
+		"index of ones":   func(c *grahak.CustomerRecord) { c.Reference = grahak.Index(slices.Repeat([]byte{0xff}, 16)) },
+		"index of quotes": func(c *grahak.CustomerRecord) { c.Reference = grahak.Index([]byte(`'"\%_'"\%_'"\%_;`)) },
+		"late revision":   func(c *grahak.CustomerRecord) { c.Revision = 1 << 40 },
+		"other zone":      func(c *grahak.CustomerRecord) { c.UpdatedAt = c.UpdatedAt.In(kolkata) },
+		"nanoseconds":     func(c *grahak.CustomerRecord) { c.UpdatedAt = c.UpdatedAt.Add(999) },
+		"year 1970":       func(c *grahak.CustomerRecord) { c.CreatedAt = time.Unix(0, 0) },
+		"year 2109":       func(c *grahak.CustomerRecord) { c.CreatedAt = start.AddDate(83, 0, 0) },
+	} {
+		c := r.customer()
+		alter(&c)
+		r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
+		c.CreatedAt, c.UpdatedAt = c.CreatedAt.UTC(), c.UpdatedAt.UTC().Truncate(time.Microsecond)
+		got, err := r.store.Customer(r.Context(), own, c.ID, r.index())
+		r.must(err)
+		r.wantEqual(name+": the customer by id", got, c)
+		got, err = r.store.Customer(r.Context(), own, "cst_unknown", c.Reference)
+		r.must(err)
+		r.wantEqual(name+": the customer by reference", got, c)
+	}
+}
+
+func customerLookUp(r *rig) {
+	r.MustMerchant(own)
+	a, b := r.customer(), r.customer()
+	a.ID, b.ID = "cst_000000000000000a", "cst_000000000000000b"
+	a.Reference = grahak.Index([]byte("ABCDEFGHIJKLMNOP"))
+	for _, c := range []grahak.CustomerRecord{a, b} {
+		r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
+	}
+	lower := grahak.Index([]byte("abcdefghijklmnop"))
+	flipped := a.Reference
+	flipped[15] ^= 1
+	for _, c := range []struct {
+		name      string
+		id        grahak.CustomerID
+		reference grahak.Index
+		want      grahak.CustomerID // empty: not found
+	}{
+		{"both of one", a.ID, a.Reference, a.ID},
+		{"the id wins", b.ID, a.Reference, b.ID},
+		{"the id wins, other way round", a.ID, b.Reference, a.ID},
+		{"no id", "", a.Reference, a.ID},
+		{"neither", "cst_000000000000000c", r.index(), ""},
+		{"id in other case", "CST_000000000000000A", r.index(), ""},
+		{"start of an id", "cst_000000000000000", r.index(), ""},
+		{"id and a blank", a.ID + " ", r.index(), ""},
+		{"id as a pattern", "cst_00000000000000__", r.index(), ""},
+		{"index in other case", "", lower, ""},
+		{"index with one other bit", "", flipped, ""},
+		{"zero index", "", grahak.Index{}, ""},
+	} {
+		got, err := r.store.Customer(r.Context(), own, c.id, c.reference)
+		if c.want == "" {
+			r.wantCode(c.name, err, grahak.CodeCustomerNotFound)
+			continue
+		}
+		r.must(err)
+		r.wantEqual(c.name, got.ID, c.want)
+	}
+	// Letter case tells indexes apart when they are written, too.
+	c := r.customer()
+	c.Reference = lower
+	r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
+	r.wantCustomer(own, a)
+	r.wantCustomer(own, c)
+}
+
+func customerAtAnotherMerchant(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	c := r.MustCustomer(own)
+	twin := c
+	twin.Sealed = []byte("sealed for another merchant")
+	r.must(r.store.CreateCustomer(r.Context(), other, twin, r.created(twin), nil))
+	r.wantCustomer(own, c)
+	r.wantCustomer(other, twin)
+}
+
+func customerUpdate(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	c := r.MustCustomer(own)
+	bystander := r.MustCustomer(own)
+	twin := c
+	r.must(r.store.CreateCustomer(r.Context(), other, twin, r.created(twin), nil))
+
+	want := r.next(c)
+	token := r.token(own, c.ID)
+	// An update leaves what it does not name.
+	given := want
+	given.Reference, given.CreatedAt = r.index(), r.now()
+	event := r.updated(want)
+	done, err := r.store.UpdateCustomer(r.Context(), own, given, event, &token)
+	r.must(err)
+	r.wantEqual("done", done, true)
+	r.wantCustomer(own, want)
+	r.wantCustomer(own, bystander)
+	r.wantCustomer(other, twin)
+	r.wantToken(token)
+	events := r.MustEvents(own)
+	r.wantEqual("the last event", events[len(events)-1], event)
+	_, err = r.store.Customer(r.Context(), own, "", given.Reference)
+	r.wantCode("the reference of the update", err, grahak.CodeCustomerNotFound)
+
+	again := r.next(want)
+	done, err = r.store.UpdateCustomer(r.Context(), own, again, r.updated(again), nil)
+	r.must(err)
+	r.wantEqual("done again", done, true)
+	r.wantCustomer(own, again)
+}
+
+func customerStaleUpdate(r *rig) {
+	r.MustMerchant(own)
+	current := r.MustCustomer(own)
+	for range 2 {
+		current = r.next(current)
+		done, err := r.store.UpdateCustomer(r.Context(), own, current, r.updated(current), nil)
+		r.must(err)
+		r.wantEqual("done", done, true)
+	}
+	before := r.MustState(own)
+	for _, revision := range []int64{0, 1, current.Revision - 1, current.Revision, current.Revision + 2} {
+		stale := r.next(current)
+		stale.Revision = revision
+		token := r.token(own, current.ID)
+		done, err := r.store.UpdateCustomer(r.Context(), own, stale, r.updated(stale), &token)
+		r.must(err)
+		what := fmt.Sprintf("update to revision %d of a customer at revision %d", revision, current.Revision)
+		r.wantEqual(what+": done", done, false)
+		r.wantEqual(what+": what is stored", r.MustState(own), before)
+		r.wantNoToken(what, token)
+	}
+}
+
+func customerPages(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	got, total, err := r.store.Customers(r.Context(), own, "", 10, 0)
+	r.must(err)
+	if len(got) != 0 || total != 0 {
+		r.Errorf("a new merchant has %d customers of %d, want none", len(got), total)
+	}
+
+	// Written out of order, beside another merchant's of the same ids.
+	const n = 25
+	records := make([]grahak.CustomerRecord, n)
+	for i := range records {
+		records[i] = r.customer()
+	}
+	for i := range records {
+		c := records[i*7%n]
+		r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
+		if i%3 == 0 {
+			r.must(r.store.CreateCustomer(r.Context(), other, c, r.created(c), nil))
+		}
+	}
+	newest := slices.Clone(records)
+	slices.Reverse(newest)
+
+	for _, c := range []struct {
+		name          string
+		before        grahak.CustomerID
+		limit, offset int
+		want          []grahak.CustomerRecord
+	}{
+		{"first page", "", 10, 0, newest[:10]},
+		{"offset", "", 10, 10, newest[10:20]},
+		{"last page", "", 10, 20, newest[20:]},
+		{"offset at the end", "", 10, n, nil},
+		{"offset past the end", "", 10, n + 1, nil},
+		{"everything", "", n, 0, newest},
+		{"more than everything", "", all, 0, newest},
+		{"before the newest", newest[0].ID, 5, 0, newest[1:6]},
+		{"before one in the middle", newest[9].ID, 10, 0, newest[10:20]},
+		{"before and offset", newest[9].ID, 5, 3, newest[13:18]},
+		{"before one that does not exist", newest[9].ID + "x", 2, 0, newest[9:11]},
+		{"before the oldest", newest[n-1].ID, 10, 0, nil},
+		{"before all", "a", 10, 0, nil},
+	} {
+		got, total, err := r.store.Customers(r.Context(), own, c.before, c.limit, c.offset)
+		r.must(err)
+		r.wantEqual(c.name, got, c.want)
+		r.wantEqual(c.name+": total", total, int64(n))
+	}
+	_, total, err = r.store.Customers(r.Context(), other, "", 1, 0)
+	r.must(err)
+	r.wantEqual("the other merchant's total", total, int64(9))
+	_, total, err = r.store.Customers(r.Context(), nobody, "", 1, 0)
+	r.must(err)
+	r.wantEqual("nobody's total", total, int64(0))
+}
+
+// customerPageIsOneMoment reads pages while customers are written: a page that
+// holds everything always has as many customers as its total says.
+func customerPageIsOneMoment(r *rig) {
+	r.MustMerchant(own)
+	const writers, each = 4, 40
+	written := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for last := int64(0); ; {
+				list, total, err := r.store.Customers(r.Context(), own, "", all, 0)
+				if err != nil || int64(len(list)) != total || total < last {
+					r.Errorf("a page of %d customers with a total of %d, after one of %d (%v)", len(list), total, last, err)
+					return
+				}
+				last = total
+				select {
+				case <-written:
+					return
+				default:
+				}
+			}
+		})
+	}
+	errs := together(writers, func(int) error {
+		for range each {
+			c := r.customer()
+			if err := r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	close(written)
+	readers.Wait()
+	r.wantOutcomes(errs, map[grahak.Code]int{"": writers})
+	_, total, err := r.store.Customers(r.Context(), own, "", 1, 0)
+	r.must(err)
+	r.wantEqual("total", total, int64(writers*each))
+}

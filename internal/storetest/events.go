@@ -1,0 +1,179 @@
+package storetest
+
+import (
+	"time"
+
+	"grahak"
+)
+
+var eventTests = []test{
+	{"round trip", eventRoundTrip},
+	{"pages", eventPages},
+	{"every change", everyChange},
+	{"no change", noChange},
+	{"ping", func(r *rig) { r.must(r.store.Ping(r.Context())) }},
+}
+
+func eventRoundTrip(r *rig) {
+	r.MustMerchant(own)
+	want := r.MustEvents(own)
+	everyField := []grahak.Field{
+		grahak.FieldReference, grahak.FieldMobileNumber, grahak.FieldMobileCountryCode,
+		grahak.FieldEmail, grahak.FieldFirstName, grahak.FieldLastName,
+	}
+	for _, alter := range []func(*grahak.Event){
+		func(*grahak.Event) {},
+		func(e *grahak.Event) { e.Changed = nil },
+		func(e *grahak.Event) { e.Changed = everyField },
+		func(e *grahak.Event) { e.Changed = everyField[3:4] },
+		func(e *grahak.Event) { e.Subject, e.Revision = "", 0 },
+		func(e *grahak.Event) { e.Actor, e.RequestID = "cli:o'hara", "" },
+		func(e *grahak.Event) { e.At = start.Add(time.Microsecond) },
+		func(e *grahak.Event) { e.At = time.Unix(0, 0).UTC() },
+		func(e *grahak.Event) { e.Revision = 1 << 40 },
+	} {
+		c := r.customer()
+		e := r.event(grahak.EventCustomerUpdated, string(c.ID), 7, grahak.FieldLastName, grahak.FieldEmail)
+		alter(&e)
+		r.must(r.store.CreateCustomer(r.Context(), own, c, e, nil))
+		want = append(want, e)
+	}
+	r.wantEqual("the events", r.MustEvents(own), want)
+}
+
+func eventPages(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	want := r.MustEvents(own)
+	// Written out of order, beside another merchant's.
+	const n = 20
+	made := make([]grahak.Event, n)
+	for i := range made {
+		made[i] = r.event(grahak.EventCustomerCreated, "cst_0000000000000001", 1)
+	}
+	for i := range made {
+		c := r.customer()
+		r.must(r.store.CreateCustomer(r.Context(), own, c, made[i*7%n], nil))
+		r.MustCustomer(other)
+	}
+	want = append(want, made...)
+	for _, c := range []struct {
+		name  string
+		after grahak.EventID
+		limit int
+		want  []grahak.Event
+	}{
+		{"from the first", "", 5, want[:5]},
+		{"after one", want[4].ID, 5, want[5:10]},
+		{"after one that does not exist", want[4].ID + "x", 2, want[5:7]},
+		{"up to the end", want[n-2].ID, 5, want[n-1:]},
+		{"after the last", want[n].ID, 5, nil},
+		{"all", "", all, want},
+	} {
+		got, err := r.store.Events(r.Context(), own, c.after, c.limit)
+		r.must(err)
+		r.wantEqual(c.name, got, c.want)
+	}
+	none, err := r.store.Events(r.Context(), nobody, "", all)
+	r.must(err)
+	r.wantEqual("nobody's events", none, []grahak.Event(nil))
+}
+
+// everyChange makes each change once. Each writes exactly its event, and moves
+// the access version exactly if it decides about access.
+func everyChange(r *rig) {
+	r.MustMerchant(other)
+	ctx := r.Context()
+	theirs := r.MustState(other)
+	c, created := r.customer(), r.now()
+	updated := r.next(c)
+	k, successor := r.key(own), r.key(own)
+	entry := r.entry("203.0.113.7/32")
+	token := r.token(own, c.ID)
+	for _, change := range []struct {
+		name    string
+		event   grahak.Event // none if it has no type
+		access  bool
+		perform func(grahak.Event) error
+	}{
+		{"CreateMerchant", r.event(grahak.EventMerchantCreated, "", 0), true, func(e grahak.Event) error {
+			return r.store.CreateMerchant(ctx, grahak.Merchant{ID: own, IPMode: grahak.IPModeOff, CreatedAt: created}, grahak.Keyset{Sealing: []byte{1}, Indexing: []byte{2}}, e)
+		}},
+		{"CreateKey", r.event(grahak.EventKeyCreated, string(k.ID), 0), true, func(e grahak.Event) error {
+			return r.store.CreateKey(ctx, own, k, e)
+		}},
+		{"CreateCustomer", r.created(c), false, func(e grahak.Event) error {
+			return r.store.CreateCustomer(ctx, own, c, e, nil)
+		}},
+		{"UpdateCustomer", r.updated(updated), false, func(e grahak.Event) error {
+			_, err := r.store.UpdateCustomer(ctx, own, updated, e, nil)
+			return err
+		}},
+		{"PutToken", grahak.Event{}, false, func(grahak.Event) error { return r.store.PutToken(ctx, own, token) }},
+		{"PruneTokens", grahak.Event{}, false, func(grahak.Event) error {
+			_, err := r.store.PruneTokens(ctx, token.ExpiresAt.Add(time.Second), 10)
+			return err
+		}},
+		{"TouchKeys", grahak.Event{}, false, func(grahak.Event) error {
+			return r.store.TouchKeys(ctx, map[grahak.KeyRef]time.Time{{Merchant: own, Key: k.ID}: r.now()})
+		}},
+		{"RotateKey", r.event(grahak.EventKeyRotated, string(k.ID), 0), true, func(e grahak.Event) error {
+			return r.store.RotateKey(ctx, own, k.ID, start.Add(time.Hour), successor, e)
+		}},
+		{"RevokeKey", r.event(grahak.EventKeyRevoked, string(k.ID), 0), true, func(e grahak.Event) error {
+			return r.store.RevokeKey(ctx, own, k.ID, r.now(), e)
+		}},
+		{"AddIPEntry", r.event(grahak.EventIPEntryAdded, entry.Prefix.String(), 0), true, func(e grahak.Event) error {
+			return r.store.AddIPEntry(ctx, own, entry, e)
+		}},
+		{"SetIPMode", r.event(grahak.EventIPModeChanged, "report", 0), true, func(e grahak.Event) error {
+			return r.store.SetIPMode(ctx, own, grahak.IPModeReport, e)
+		}},
+		{"RemoveIPEntry", r.event(grahak.EventIPEntryRemoved, entry.Prefix.String(), 0), true, func(e grahak.Event) error {
+			return r.store.RemoveIPEntry(ctx, own, entry.Prefix, e)
+		}},
+		{"DisableMerchant", r.event(grahak.EventMerchantDisabled, "", 0), true, func(e grahak.Event) error {
+			return r.store.DisableMerchant(ctx, own, r.now(), e)
+		}},
+	} {
+		version, want := r.MustVersion(), r.MustEvents(own)
+		if err := change.perform(change.event); err != nil {
+			r.Errorf("%s: %v", change.name, err)
+			continue
+		}
+		if change.event.Type != "" {
+			want = append(want, change.event)
+		}
+		r.wantEqual(change.name+": the events", r.MustEvents(own), want)
+		if moved := r.MustVersion() != version; moved != change.access {
+			r.Errorf("%s: the access version moved: %t, want %t", change.name, moved, change.access)
+		}
+	}
+	r.wantEqual("what the other merchant has", r.MustState(other), theirs)
+}
+
+// noChange asks for what is so already: that is no error, and leaves no event.
+func noChange(r *rig) {
+	ctx := r.Context()
+	r.MustMerchant(own)
+	k := r.MustKey(own)
+	r.MustEntry(own, "203.0.113.7/32")
+	for _, repeated := range []struct {
+		name    string
+		perform func(at time.Time, e grahak.Event) error
+	}{
+		{"SetIPMode", func(_ time.Time, e grahak.Event) error {
+			return r.store.SetIPMode(ctx, own, grahak.IPModeEnforce, e)
+		}},
+		{"RevokeKey", func(at time.Time, e grahak.Event) error { return r.store.RevokeKey(ctx, own, k.ID, at, e) }},
+		{"DisableMerchant", func(at time.Time, e grahak.Event) error { return r.store.DisableMerchant(ctx, own, at, e) }},
+	} {
+		e := r.event(grahak.EventKeyRevoked, "", 0)
+		r.must(repeated.perform(r.now(), e))
+		want, version := r.MustState(own), r.MustVersion()
+		r.wantEqual(repeated.name+": the last event", want.Events[len(want.Events)-1], e)
+		r.must(repeated.perform(r.now(), r.event(grahak.EventKeyRevoked, "", 0)))
+		r.wantEqual(repeated.name+" again: what the merchant has", r.MustState(own), want)
+		r.wantEqual(repeated.name+" again: the access version", r.MustVersion(), version)
+	}
+}

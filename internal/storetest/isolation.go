@@ -1,0 +1,85 @@
+package storetest
+
+import (
+	"net/netip"
+	"time"
+
+	"grahak"
+)
+
+var isolationTests = []test{
+	{"another merchant's things", isolation},
+}
+
+// isolation uses every method that takes a merchant with the names of what
+// belongs to another: they do not exist, and nothing of the owner's changes.
+func isolation(r *rig) {
+	ctx := r.Context()
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	c := r.MustCustomer(own)
+	k := r.MustKey(own)
+	entry := r.MustEntry(own, "203.0.113.0/24")
+	r.MustMode(own, grahak.IPModeEnforce)
+	mine, theirs := r.MustState(own), r.MustState(other)
+	next, token := r.next(c), r.token(other, c.ID)
+	event := r.event(grahak.EventKeyRevoked, string(k.ID), 0)
+
+	for _, refused := range []struct {
+		name    string
+		want    grahak.Code
+		perform func() error
+	}{
+		{"Customer", grahak.CodeCustomerNotFound, func() error {
+			_, err := r.store.Customer(ctx, other, c.ID, c.Reference)
+			return err
+		}},
+		{"UpdateCustomer", grahak.CodeCustomerNotFound, func() error {
+			_, err := r.store.UpdateCustomer(ctx, other, next, r.updated(next), &token)
+			return err
+		}},
+		{"PutToken", grahak.CodeCustomerNotFound, func() error { return r.store.PutToken(ctx, other, token) }},
+		{"Key", grahak.CodeKeyNotFound, func() error {
+			_, err := r.store.Key(ctx, other, k.ID)
+			return err
+		}},
+		{"RevokeKey", grahak.CodeKeyNotFound, func() error { return r.store.RevokeKey(ctx, other, k.ID, r.now(), event) }},
+		{"RotateKey", grahak.CodeKeyNotFound, func() error {
+			return r.store.RotateKey(ctx, other, k.ID, start, r.key(other), event)
+		}},
+		{"TouchKeys", "", func() error {
+			return r.store.TouchKeys(ctx, map[grahak.KeyRef]time.Time{{Merchant: other, Key: k.ID}: r.now()})
+		}},
+		{"RemoveIPEntry", grahak.CodeIPEntryNotFound, func() error { return r.store.RemoveIPEntry(ctx, other, entry.Prefix, event) }},
+		{"SetIPMode", grahak.CodeIPListEmpty, func() error { return r.store.SetIPMode(ctx, other, grahak.IPModeEnforce, event) }},
+	} {
+		r.wantCode(refused.name, refused.perform(), refused.want)
+		r.wantEqual(refused.name+": what the owner has", r.MustState(own), mine)
+		r.wantEqual(refused.name+": what the other has", r.MustState(other), theirs)
+		r.wantNoToken(refused.name, token)
+	}
+	// MustState has shown that the other's lists are empty: Customers, Keys,
+	// IPList and Events of the other return nothing of the owner's.
+
+	// The same names are free at the other merchant, and what is written there
+	// stays there.
+	same := k
+	same.Merchant, same.Hash = other, grahak.HashKey("another key")
+	r.must(r.store.CreateKey(ctx, other, same, r.event(grahak.EventKeyCreated, string(k.ID), 0)))
+	r.must(r.store.CreateCustomer(ctx, other, c, r.created(c), &token))
+	r.must(r.store.AddIPEntry(ctx, other, entry, r.event(grahak.EventIPEntryAdded, entry.Prefix.String(), 0)))
+	_, err := r.store.UpdateCustomer(ctx, other, next, r.updated(next), nil)
+	r.must(err)
+	r.must(r.store.RevokeKey(ctx, other, k.ID, r.now(), r.event(grahak.EventKeyRevoked, string(k.ID), 0)))
+	r.must(r.store.RemoveIPEntry(ctx, other, netip.MustParsePrefix("203.0.113.0/24"), r.event(grahak.EventIPEntryRemoved, "203.0.113.0/24", 0)))
+	r.must(r.store.SetIPMode(ctx, other, grahak.IPModeReport, r.event(grahak.EventIPModeChanged, "report", 0)))
+	r.must(r.store.DisableMerchant(ctx, other, r.now(), r.event(grahak.EventMerchantDisabled, "", 0)))
+	r.wantEqual("what the owner has", r.MustState(own), mine)
+	r.wantToken(token)
+	access, err := r.store.Access(ctx, k.Hash)
+	r.must(err)
+	r.wantEqual("the owner's key", access, grahak.AccessRecord{Key: k, Merchant: mine.Merchant, IPList: []netip.Prefix{entry.Prefix}})
+	access, err = r.store.Access(ctx, same.Hash)
+	r.must(err)
+	r.wantEqual("the other's key is the other's", access.Merchant.ID, other)
+}

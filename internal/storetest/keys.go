@@ -1,0 +1,170 @@
+package storetest
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"grahak"
+)
+
+var keyTests = []test{
+	{"round trip", keyRoundTrip},
+	{"hash is binary", keyHashIsBinary},
+	{"revoke", keyRevoke},
+	{"rotate", keyRotate},
+	{"touch", keyTouch},
+	{"access", keyAccess},
+}
+
+func keyRoundTrip(r *rig) {
+	r.MustMerchant(own)
+	plain, bare, expiring, early := r.key(own), r.key(own), r.key(own), r.key(own)
+	bare.Prefix, bare.Label, bare.Scope = "", "", grahak.ScopeRead
+	expiring.ExpiresAt = start.Add(24*time.Hour + time.Microsecond)
+	early.ExpiresAt = time.Unix(0, 0).UTC()
+	keys := []grahak.APIKey{plain, bare, expiring, early}
+	for _, k := range keys {
+		r.must(r.store.CreateKey(r.Context(), own, k, r.event(grahak.EventKeyCreated, string(k.ID), 0)))
+	}
+	list, err := r.store.Keys(r.Context(), own)
+	r.must(err)
+	r.wantEqual("the keys, oldest first", list, keys)
+	for _, k := range keys {
+		got, err := r.store.Key(r.Context(), own, k.ID)
+		r.must(err)
+		r.wantEqual("the key", got, k)
+	}
+	none, err := r.store.Keys(r.Context(), nobody)
+	r.must(err)
+	r.wantEqual("nobody's keys", none, []grahak.APIKey(nil))
+}
+
+// keyHashIsBinary writes keys whose hashes would be one if they were read as
+// text in any way.
+func keyHashIsBinary(r *rig) {
+	r.MustMerchant(own)
+	var hashes []grahak.KeyHash
+	for _, first := range []byte{0, 'a', 'A', 0x80, 0xff} {
+		for _, last := range []byte{0, 1, ' ', 0xff} {
+			var h grahak.KeyHash
+			h[0], h[31] = first, last
+			hashes = append(hashes, h)
+		}
+	}
+	for _, h := range hashes {
+		k := r.key(own)
+		k.Hash = h
+		r.must(r.store.CreateKey(r.Context(), own, k, r.event(grahak.EventKeyCreated, string(k.ID), 0)))
+		access, err := r.store.Access(r.Context(), h)
+		r.must(err)
+		r.wantEqual("the key with the hash", access.Key, k)
+	}
+}
+
+func keyRevoke(r *rig) {
+	r.MustMerchant(own)
+	k, bystander := r.MustKey(own), r.MustKey(own)
+	k.RevokedAt = r.now()
+	for _, at := range []time.Time{k.RevokedAt, r.now()} {
+		r.must(r.store.RevokeKey(r.Context(), own, k.ID, at, r.event(grahak.EventKeyRevoked, string(k.ID), 0)))
+		list, err := r.store.Keys(r.Context(), own)
+		r.must(err)
+		r.wantEqual("the keys", list, []grahak.APIKey{k, bystander})
+		access, err := r.store.Access(r.Context(), k.Hash)
+		r.must(err)
+		r.wantEqual("the revoked key by hash", access.Key, k)
+	}
+}
+
+func keyRotate(r *rig) {
+	r.MustMerchant(own)
+	end := start.Add(24 * time.Hour)
+	for _, c := range []struct {
+		name          string
+		expires, want time.Time
+	}{
+		{"without expiry", time.Time{}, end},
+		{"expires later", end.Add(time.Microsecond), end},
+		{"expires at the same time", end, end},
+		{"expires sooner", end.Add(-time.Microsecond), end.Add(-time.Microsecond)},
+		{"has expired", start, start},
+	} {
+		old := r.key(own)
+		old.ExpiresAt = c.expires
+		r.must(r.store.CreateKey(r.Context(), own, old, r.event(grahak.EventKeyCreated, string(old.ID), 0)))
+		bystander := r.MustKey(own)
+		successor := r.key(own)
+		event := r.event(grahak.EventKeyRotated, string(old.ID), 0)
+		r.must(r.store.RotateKey(r.Context(), own, old.ID, end, successor, event))
+		old.ExpiresAt = c.want
+		for _, want := range []grahak.APIKey{old, bystander, successor} {
+			got, err := r.store.Key(r.Context(), own, want.ID)
+			r.must(err)
+			r.wantEqual("a key that "+c.name, got, want)
+			access, err := r.store.Access(r.Context(), want.Hash)
+			r.must(err)
+			r.wantEqual("a key by hash that "+c.name, access.Key, want)
+		}
+		events := r.MustEvents(own)
+		r.wantEqual("the last event", events[len(events)-1], event)
+	}
+}
+
+func keyTouch(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	a, b, foreign, unused := r.MustKey(own), r.MustKey(own), r.MustKey(other), r.MustKey(own)
+	events, version := r.MustEvents(own), r.MustVersion()
+	touch := func(used map[grahak.KeyRef]time.Time) {
+		r.Helper()
+		r.must(r.store.TouchKeys(r.Context(), used))
+		mine, err := r.store.Keys(r.Context(), own)
+		r.must(err)
+		r.wantEqual("the keys", mine, []grahak.APIKey{a, b, unused})
+		theirs, err := r.store.Keys(r.Context(), other)
+		r.must(err)
+		r.wantEqual("the other merchant's keys", theirs, []grahak.APIKey{foreign})
+	}
+	touch(nil)
+	a.LastUsedAt, foreign.LastUsedAt = r.now(), r.now()
+	touch(map[grahak.KeyRef]time.Time{
+		{Merchant: own, Key: a.ID}:           a.LastUsedAt,
+		{Merchant: other, Key: foreign.ID}:   foreign.LastUsedAt,
+		{Merchant: own, Key: "key_unknown"}:  r.now(),
+		{Merchant: nobody, Key: "key_other"}: r.now(),
+	})
+	earlier := a.LastUsedAt
+	a.LastUsedAt, b.LastUsedAt = r.now(), r.now()
+	touch(map[grahak.KeyRef]time.Time{{Merchant: own, Key: a.ID}: a.LastUsedAt, {Merchant: own, Key: b.ID}: b.LastUsedAt})
+	// A note that comes late does not turn the time back.
+	touch(map[grahak.KeyRef]time.Time{{Merchant: own, Key: a.ID}: earlier})
+	r.wantEqual("the events", r.MustEvents(own), events)
+	r.wantEqual("the access version", r.MustVersion(), version)
+}
+
+func keyAccess(r *rig) {
+	m, _ := r.MustMerchant(own)
+	r.MustMerchant(other)
+	k := r.MustKey(own)
+	r.MustEntry(other, "198.51.100.0/24")
+	want := grahak.AccessRecord{Key: k, Merchant: m}
+	check := func(what string) {
+		r.Helper()
+		got, err := r.store.Access(r.Context(), k.Hash)
+		r.must(err)
+		slices.SortFunc(got.IPList, netip.Prefix.Compare)
+		r.wantEqual(what, got, want)
+	}
+	check("without a list")
+	for _, prefix := range []string{"203.0.113.7/32", "203.0.113.8/29", "2001:db8::/32"} {
+		want.IPList = append(want.IPList, r.MustEntry(own, prefix).Prefix)
+	}
+	check("with a list")
+	want.Merchant.IPMode = grahak.IPModeEnforce
+	r.MustMode(own, grahak.IPModeEnforce)
+	check("with an enforced list")
+	want.Merchant.DisabledAt = r.now()
+	r.must(r.store.DisableMerchant(r.Context(), own, want.Merchant.DisabledAt, r.event(grahak.EventMerchantDisabled, "", 0)))
+	check("of a disabled merchant")
+}

@@ -1,0 +1,341 @@
+// Package storetest is what every engine that implements [grahak.Store] must
+// do, as one suite of tests. It knows no engine: it sees a store only through
+// its methods.
+package storetest
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"grahak"
+)
+
+// Run runs the suite. open returns a new, empty store that nobody else uses,
+// and closes it when the test that it is given ends.
+func Run(t *testing.T, open func(t testing.TB) grahak.Store) {
+	for _, group := range []struct {
+		name  string
+		tests []test
+	}{
+		{"customer", customerTests},
+		{"token", tokenTests},
+		{"merchant", merchantTests},
+		{"key", keyTests},
+		{"iplist", ipListTests},
+		{"event", eventTests},
+		{"refusal", refusalTests},
+		{"isolation", isolationTests},
+		{"concurrency", concurrencyTests},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			for _, test := range group.tests {
+				t.Run(test.name, func(t *testing.T) {
+					test.run(&rig{TB: t, store: open(t)})
+				})
+			}
+		})
+	}
+}
+
+type test struct {
+	name string
+	run  func(*rig)
+}
+
+// rig is a test with its store, and a source of data for it. Everything that
+// it makes differs from everything it made before, and ids sort in the order
+// in which they were made.
+type rig struct {
+	testing.TB
+	store  grahak.Store
+	serial atomic.Int64
+}
+
+// The tenants of the tests. Their ids differ in letter case only, which makes
+// them different merchants.
+const (
+	own   grahak.MerchantID = "acme"
+	other grahak.MerchantID = "Acme"
+	// nobody is never created.
+	nobody grahak.MerchantID = "ACME"
+)
+
+// start is when the tests' time begins. It has microseconds, all of which must
+// survive.
+var start = time.Date(2026, time.March, 17, 14, 13, 37, 123456000, time.UTC)
+
+// now returns a later time at each call.
+func (r *rig) now() time.Time {
+	return start.Add(time.Duration(r.serial.Add(1)) * (time.Second + time.Microsecond))
+}
+
+func (r *rig) id(prefix string) string { return fmt.Sprintf("%s_%016d", prefix, r.serial.Add(1)) }
+
+// event returns a new event of an access change or, with a revision, of a
+// customer's.
+func (r *rig) event(t grahak.EventType, subject string, revision int64, changed ...grahak.Field) grahak.Event {
+	return grahak.Event{
+		ID:        grahak.EventID(r.id("evt")),
+		Type:      t,
+		Subject:   subject,
+		Revision:  revision,
+		Changed:   changed,
+		Actor:     "key_0000000000000001",
+		RequestID: r.id("req"),
+		At:        r.now(),
+	}
+}
+
+func (r *rig) created(c grahak.CustomerRecord) grahak.Event {
+	return r.event(grahak.EventCustomerCreated, string(c.ID), c.Revision)
+}
+
+func (r *rig) updated(c grahak.CustomerRecord) grahak.Event {
+	return r.event(grahak.EventCustomerUpdated, string(c.ID), c.Revision, grahak.FieldEmail)
+}
+
+// index returns a new blind index. Its bytes are not text, and some are zero.
+func (r *rig) index() (i grahak.Index) {
+	binary.BigEndian.PutUint64(i[4:], uint64(r.serial.Add(1)))
+	i[15] = 0xff
+	return i
+}
+
+// customer returns a new customer that is not written yet.
+func (r *rig) customer() grahak.CustomerRecord {
+	at := r.now()
+	id := r.id("cst")
+	return grahak.CustomerRecord{
+		ID:        grahak.CustomerID(id),
+		Reference: r.index(),
+		Sealed:    append([]byte{1, 0, 0xff, 0x80, '\''}, id...),
+		Revision:  1,
+		CreatedAt: at,
+		UpdatedAt: at,
+	}
+}
+
+// next returns c as an update of it leaves it.
+func (r *rig) next(c grahak.CustomerRecord) grahak.CustomerRecord {
+	c.Revision++
+	c.Sealed = fmt.Appendf(nil, "\x01 revision %d of %s", c.Revision, c.ID)
+	c.UpdatedAt = r.now()
+	return c
+}
+
+// token returns a new token that is not written yet. It is valid for an hour
+// after the tests' time begins.
+func (r *rig) token(m grahak.MerchantID, c grahak.CustomerID) grahak.TokenRecord {
+	return grahak.TokenRecord{Merchant: m, Customer: c, Hash: grahak.HashToken(r.id("tkn")), ExpiresAt: start.Add(time.Hour)}
+}
+
+// key returns a new key that is not written yet.
+func (r *rig) key(m grahak.MerchantID) grahak.APIKey {
+	id := r.id("key")
+	return grahak.APIKey{
+		ID:        grahak.KeyID(id),
+		Merchant:  m,
+		Hash:      grahak.HashKey(id),
+		Prefix:    "gk_sandbox_abcd",
+		Label:     "till 7",
+		Scope:     grahak.ScopeWrite,
+		CreatedAt: r.now(),
+	}
+}
+
+func (r *rig) entry(prefix string) grahak.IPEntry {
+	return grahak.IPEntry{Prefix: netip.MustParsePrefix(prefix), Label: "office", AddedBy: "cli:asha", CreatedAt: r.now()}
+}
+
+// MustMerchant writes a merchant with keys of its own.
+func (r *rig) MustMerchant(id grahak.MerchantID) (grahak.Merchant, grahak.Keyset) {
+	r.Helper()
+	m := grahak.Merchant{ID: id, Name: "Merchant " + string(id), IPMode: grahak.IPModeOff, CreatedAt: r.now()}
+	keys := grahak.Keyset{MasterKeyID: r.id("mk"), Sealing: []byte("\x00sealing " + id), Indexing: []byte("\xffindexing " + id)}
+	r.must(r.store.CreateMerchant(r.Context(), m, keys, r.event(grahak.EventMerchantCreated, "", 0)))
+	return m, keys
+}
+
+// MustCustomer writes a customer.
+func (r *rig) MustCustomer(m grahak.MerchantID) grahak.CustomerRecord {
+	r.Helper()
+	c := r.customer()
+	r.must(r.store.CreateCustomer(r.Context(), m, c, r.created(c), nil))
+	return c
+}
+
+// MustKey writes a key.
+func (r *rig) MustKey(m grahak.MerchantID) grahak.APIKey {
+	r.Helper()
+	k := r.key(m)
+	r.must(r.store.CreateKey(r.Context(), m, k, r.event(grahak.EventKeyCreated, string(k.ID), 0)))
+	return k
+}
+
+// MustEntry writes an entry of the merchant's IP list.
+func (r *rig) MustEntry(m grahak.MerchantID, prefix string) grahak.IPEntry {
+	r.Helper()
+	entry := r.entry(prefix)
+	r.must(r.store.AddIPEntry(r.Context(), m, entry, r.event(grahak.EventIPEntryAdded, prefix, 0)))
+	return entry
+}
+
+// MustMode sets what the merchant's IP list does.
+func (r *rig) MustMode(m grahak.MerchantID, mode grahak.IPMode) {
+	r.Helper()
+	r.must(r.store.SetIPMode(r.Context(), m, mode, r.event(grahak.EventIPModeChanged, string(mode), 0)))
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// wantCode fails the test unless err has the code.
+func (r *rig) wantCode(what string, err error, want grahak.Code) {
+	r.Helper()
+	if got := grahak.CodeOf(err); got != want {
+		r.Errorf("%s: code %q (%v), want %q", what, got, err, want)
+	}
+}
+
+// asStored compares what a store returns with what was given to it: empty and
+// absent lists are the same, and times agree only if both are in UTC.
+var asStored = cmp.Options{
+	cmpopts.EquateEmpty(),
+	cmpopts.EquateComparable(netip.Prefix{}),
+	cmp.Comparer(func(a, b time.Time) bool { return a.Format(time.RFC3339Nano) == b.Format(time.RFC3339Nano) }),
+}
+
+// wantEqual fails the test unless got is want.
+func (r *rig) wantEqual(what string, got, want any) {
+	r.Helper()
+	if diff := cmp.Diff(want, got, asStored); diff != "" {
+		r.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// wantCustomer fails the test unless the store has c, found by id and by
+// reference.
+func (r *rig) wantCustomer(m grahak.MerchantID, c grahak.CustomerRecord) {
+	r.Helper()
+	byID, err := r.store.Customer(r.Context(), m, c.ID, grahak.Index{})
+	r.must(err)
+	r.wantEqual("the customer by id", byID, c)
+	byReference, err := r.store.Customer(r.Context(), m, "", c.Reference)
+	r.must(err)
+	r.wantEqual("the customer by reference", byReference, c)
+}
+
+// wantToken fails the test unless the store has the token.
+func (r *rig) wantToken(want grahak.TokenRecord) {
+	r.Helper()
+	got, err := r.store.Token(r.Context(), want.Hash, start)
+	r.must(err)
+	r.wantEqual("the token", got, want)
+}
+
+// wantNoToken fails the test if the store has the token.
+func (r *rig) wantNoToken(what string, token grahak.TokenRecord) {
+	r.Helper()
+	_, err := r.store.Token(r.Context(), token.Hash, start)
+	r.wantCode(what, err, grahak.CodeTokenNotFound)
+}
+
+// all is more than any test writes.
+const all = 1 << 20
+
+// MustEvents returns all events of the merchant.
+func (r *rig) MustEvents(m grahak.MerchantID) []grahak.Event {
+	r.Helper()
+	events, err := r.store.Events(r.Context(), m, "", all)
+	r.must(err)
+	return events
+}
+
+// MustVersion returns the access version.
+func (r *rig) MustVersion() int64 {
+	r.Helper()
+	version, err := r.store.AccessVersion(r.Context())
+	r.must(err)
+	return version
+}
+
+// state is everything that a merchant has, but for its tokens.
+type state struct {
+	Merchant  grahak.Merchant
+	Keyset    grahak.Keyset
+	Customers []grahak.CustomerRecord
+	Total     int64
+	Keys      []grahak.APIKey
+	IPList    []grahak.IPEntry
+	Events    []grahak.Event
+}
+
+// MustState reads everything that an existing merchant has.
+func (r *rig) MustState(m grahak.MerchantID) (s state) {
+	r.Helper()
+	ctx := r.Context()
+	var err error
+	s.Merchant, err = r.store.Merchant(ctx, m)
+	r.must(err)
+	s.Keyset, err = r.store.Keyset(ctx, m)
+	r.must(err)
+	s.Customers, s.Total, err = r.store.Customers(ctx, m, "", all, 0)
+	r.must(err)
+	s.Keys, err = r.store.Keys(ctx, m)
+	r.must(err)
+	s.IPList, err = r.store.IPList(ctx, m)
+	r.must(err)
+	s.Events = r.MustEvents(m)
+	return s
+}
+
+// together calls fn n times at the same moment, with 0 to n-1, and returns
+// what each call returned.
+func together(n int, fn func(i int) error) []error {
+	errs := make([]error, n)
+	ready := make(chan struct{})
+	var calls sync.WaitGroup
+	for i := range n {
+		calls.Go(func() {
+			<-ready
+			errs[i] = fn(i)
+		})
+	}
+	close(ready)
+	calls.Wait()
+	return errs
+}
+
+// wantOutcomes fails the test unless as many errors as want says have each
+// code; "" is the code of nil.
+func (r *rig) wantOutcomes(errs []error, want map[grahak.Code]int) {
+	r.Helper()
+	got := make(map[grahak.Code]int)
+	for _, err := range errs {
+		code := grahak.CodeOf(err)
+		if got[code]++; want[code] == 0 {
+			r.Errorf("unexpected outcome: %v", err)
+		}
+	}
+	r.wantEqual("the number of each outcome", got, want)
+}
+
+// ended returns a context that has ended.
+func (r *rig) ended() context.Context {
+	ctx, cancel := context.WithCancel(r.Context())
+	cancel()
+	return ctx
+}
