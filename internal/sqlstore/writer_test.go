@@ -73,6 +73,26 @@ func MustQueue(t testing.TB, s *sqlstore.Store, write func() error) <-chan error
 	return outcome
 }
 
+// TestCommitsReachTheDisk looks at the settings that make SQLite wait for the
+// disk: nothing that a test can do to a process shows whether they are right.
+func TestCommitsReachTheDisk(t *testing.T) {
+	s := MustOpen(t, sqlstore.Config{})
+	err := s.Write(t.Context(), func(tx sqlstore.Tx) error {
+		for pragma, want := range map[string]int{
+			"PRAGMA synchronous":        2, // FULL
+			"PRAGMA wal_autocheckpoint": 0, // the store does it
+		} {
+			if got, err := tx.QueryInt(pragma); err != nil || got != want {
+				t.Errorf("%s is %d (%v), want %d", pragma, got, err, want)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWritesThatWaitShareACommit(t *testing.T) {
 	var seen commits
 	s := MustOpen(t, sqlstore.Config{Observer: &seen})
