@@ -54,7 +54,8 @@ func parseHop(s string) (netip.Addr, bool) {
 		return ap.Addr().Unmap().WithZone(""), true
 	}
 	if inner, ok := strings.CutPrefix(s, "["); ok {
-		if addr, err := netip.ParseAddr(strings.TrimSuffix(inner, "]")); err == nil {
+		inner, ok = strings.CutSuffix(inner, "]")
+		if addr, err := netip.ParseAddr(inner); ok && err == nil {
 			return addr.Unmap().WithZone(""), true
 		}
 	}

@@ -85,10 +85,11 @@ type Exchange struct {
 	// Buf is scratch space for the edge, kept from one request to the next.
 	Buf []byte
 
-	writer http.ResponseWriter
-	status int
-	cause  error
-	body   []byte
+	writer   http.ResponseWriter
+	status   int
+	cause    error
+	panicked bool
+	body     []byte
 }
 
 // Header returns the header of the answer.
@@ -198,7 +199,7 @@ func (h *Handler) serve(x *Exchange) {
 	defer func() {
 		if p := recover(); p != nil {
 			err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-			x.cause = err
+			x.cause, x.panicked = err, true
 			if x.status == 0 {
 				h.cfg.Edge.Fail(x, err)
 			}
@@ -227,8 +228,11 @@ func (h *Handler) report(x *Exchange, took time.Duration) {
 	method := knownMethod(x.Request.Method)
 	h.cfg.Observer.Request(route, method, status, x.Code, took)
 
+	// A panic is a fault even when the answer had been given, or the client had
+	// gone.
+	fault := status >= 500 || x.panicked
 	level := slog.LevelInfo
-	if status >= 500 {
+	if fault {
 		level = slog.LevelError
 	}
 	ctx := context.Background()
@@ -259,7 +263,7 @@ func (h *Handler) report(x *Exchange, took time.Duration) {
 	if x.IPReport {
 		attrs = append(attrs, slog.String("ip_list", "would refuse"))
 	}
-	if x.cause != nil && status >= 500 {
+	if x.cause != nil && fault {
 		attrs = append(attrs, slog.String("error", x.cause.Error()))
 	}
 	h.cfg.Logger.LogAttrs(ctx, level, "request", attrs...)
