@@ -1,8 +1,10 @@
 package grahak_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -386,4 +388,18 @@ func TestNothingToReadOnDisk(t *testing.T) {
 			t.Errorf("%q stands in the data folder", text)
 		}
 	}
+}
+
+// Bytes that would favour some characters of a key are passed over.
+func TestKeysAreUnbiased(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	random := io.MultiReader(bytes.NewReader(bytes.Repeat([]byte{255, 248}, 15)), bytes.NewReader(bytes.Repeat([]byte{247, 62}, 15)), endless(0))
+	s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Random: random})
+	_, secret, err := s.CreateKey(t.Context(), operator(acme), grahak.KeySpec{Scope: grahak.ScopeRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := "gk_sandbox_" + strings.Repeat("z0", 15)
+	diff(t, "the key", body+checksum(body), secret)
 }
