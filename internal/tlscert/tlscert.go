@@ -38,9 +38,10 @@ const (
 // can sign anything else with it.
 func SelfSigned(folder string, now time.Time) (cert, key string, err error) {
 	cert, key = filepath.Join(folder, certFile), filepath.Join(folder, keyFile)
+	_, caErr := os.Stat(filepath.Join(folder, CAFile))
 	_, certErr := os.Stat(cert)
 	_, keyErr := os.Stat(key)
-	if certErr == nil && keyErr == nil {
+	if caErr == nil && certErr == nil && keyErr == nil {
 		return cert, key, nil
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
