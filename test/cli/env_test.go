@@ -1,0 +1,97 @@
+package cli_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"grahak/internal/testkit"
+)
+
+// long is too long for any name or label.
+var long = strings.Repeat("x", 200)
+
+// environment says for every variable a command that fails because of the value that the variable has, in words that
+// match says, and succeeds although it has it when the flag says otherwise.
+var environment = map[string]struct{ bad, says, command, flag string }{
+	"GRAHAK_DATA":                 {"nowhere", `there is no data in "nowhere"`, "merchant list", "--data=data"},
+	"GRAHAK_MASTER_KEY_FILE":      {"nowhere", "the master key file nowhere cannot be used", "merchant create e1", "--master-key-file=data/master.key"},
+	"GRAHAK_ENV":                  {"production", "production needs a master key", "doctor", "--env=sandbox"},
+	"GRAHAK_LISTEN":               {"nowhere", `--listen "nowhere" is not an address`, "doctor", "--listen=127.0.0.1:0"},
+	"GRAHAK_OPS_LISTEN":           {"nowhere", `--ops-listen "nowhere" is not an address`, "doctor", "--ops-listen=127.0.0.1:0"},
+	"GRAHAK_TLS_CERT":             {"nowhere", "--tls-cert and --tls-key go together", "doctor", "--tls-cert="},
+	"GRAHAK_TLS_KEY":              {"nowhere", "--tls-cert and --tls-key go together", "doctor", "--tls-key="},
+	"GRAHAK_TLS_SELF_SIGNED":      {"maybe", `--tls-self-signed: "maybe" is neither true nor false (from GRAHAK_TLS_SELF_SIGNED)`, "doctor", "--tls-self-signed"},
+	"GRAHAK_TRUSTED_PROXIES":      {"10.0.0.0/8,nowhere", `--trusted-proxies: "nowhere"`, "doctor", "--trusted-proxies=10.0.0.0/8,192.0.2.1"},
+	"GRAHAK_DEFAULT_COUNTRY_CODE": {"x", "--default-country-code has 1 to 4 digits", "doctor", "--default-country-code=44"},
+	"GRAHAK_MAX_CONNECTIONS":      {"0", "--max-connections is at least 1", "doctor", "--max-connections=1"},
+	"GRAHAK_LOG_FORMAT":           {"xml", "--log-format must be one of", "doctor", "--log-format=text"},
+	"GRAHAK_LOG_LEVEL":            {"loud", "--log-level must be one of", "doctor", "--log-level=debug"},
+	"GRAHAK_NAME":                 {long, "a merchant's name has at most 128 characters", "merchant create e2", "--name=Acme"},
+	"GRAHAK_MERCHANT":             {"nobody", `there is no merchant "nobody"`, "key list", "--merchant=demo"},
+	"GRAHAK_LABEL":                {long, "a key's label has at most 64 characters", "key create -m demo", "--label=x"},
+	"GRAHAK_SCOPE":                {"admin", "--scope must be one of", "key create -m demo", "--scope=read"},
+	"GRAHAK_EXPIRES_IN":           {"5x", `--expires-in: "5x" is not a duration`, "key create -m demo", "--expires-in=5d"},
+	"GRAHAK_JSON":                 {"maybe", `--json: "maybe" is neither true nor false (from GRAHAK_JSON)`, "key create -m demo", "--json"},
+	"GRAHAK_OVERLAP":              {"5x", `--overlap: "5x" is not a duration`, "key rotate -m demo KEY", "--overlap=5d"},
+	"GRAHAK_COUNT":                {"0", "--count is from 1 to 100", "customer list -m demo", "--count=1"},
+	"GRAHAK_OFFSET":               {"-1", "--offset is from 0", "customer list -m demo", "--offset=1"},
+	"GRAHAK_AFTER":                {"x", "--after is not the cursor", "customer list -m demo", "--after="},
+}
+
+// TestEnvironment checks that every flag of every command can be set by its variable, and that the flag wins.
+func TestEnvironment(t *testing.T) {
+	var documented []string
+	for _, h := range readAllHelp(t) {
+		for _, f := range h.flags {
+			if f.env != "" {
+				documented = append(documented, f.env)
+			}
+		}
+	}
+	slices.Sort(documented)
+	if diff := cmp.Diff(slices.Compact(documented), slices.Sorted(maps.Keys(environment))); diff != "" {
+		t.Fatalf("variables (-documented +tested):\n%s", diff)
+	}
+
+	t.Chdir(t.TempDir())
+	testkit.Start(t, "data").Stop(t)
+	key := createKey(t, "data", "demo")
+	for name, v := range environment {
+		t.Run(name, func(t *testing.T) {
+			args := strings.Fields(strings.ReplaceAll(v.command, "KEY", key.ID))
+			env := []string{name + "=" + v.bad}
+			if name != "GRAHAK_DATA" {
+				env = append(env, "GRAHAK_DATA=data")
+			}
+			r := runEnv(t, env, args...)
+			if r.status == 0 || !strings.Contains(r.stdout+r.stderr, v.says) {
+				t.Errorf("with %s: exit status %d\nstdout: %s\nstderr: %s\nwant a failure that says %q", env[0], r.status, r.stdout, r.stderr, v.says)
+			}
+			runEnv(t, env, append(args, v.flag)...).done(t)
+		})
+	}
+}
+
+// TestMasterKeyInEnvironment checks the one setting that is a variable only.
+func TestMasterKeyInEnvironment(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	testkit.Start(t, data).Stop(t)
+	path := filepath.Join(data, "master.key")
+	key, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"merchant", "create", "acme", "--data", data}
+	run(t, args...).refused(t, 1, "there is no master key in .*: put the file back, or give the key with --master-key-file or GRAHAK_MASTER_KEY")
+	runEnv(t, []string{"GRAHAK_MASTER_KEY=nonsense"}, args...).refused(t, 1, "GRAHAK_MASTER_KEY is not a master key: a master key is the base64 of 32 random bytes")
+	runEnv(t, []string{"GRAHAK_MASTER_KEY=" + string(key)}, args...).done(t)
+}
