@@ -1,0 +1,147 @@
+package telemetry_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"grahak/internal/telemetry"
+)
+
+// scrape returns the samples of m: what stands before the value, and the value.
+func scrape(tb testing.TB, m *telemetry.Metrics) map[string]string {
+	tb.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusOK {
+		tb.Fatalf("got %d: %s", w.Code, w.Body)
+	}
+	samples := make(map[string]string)
+	for line := range strings.Lines(w.Body.String()) {
+		line = strings.TrimSpace(line)
+		if cut := strings.LastIndexByte(line, ' '); cut > 0 && !strings.HasPrefix(line, "#") {
+			samples[line[:cut]] = line[cut+1:]
+		}
+	}
+	return samples
+}
+
+// want compares some samples.
+func want(tb testing.TB, got, want map[string]string) {
+	tb.Helper()
+	for name, value := range want {
+		if got[name] != value {
+			tb.Errorf("%s is %q, want %q", name, got[name], value)
+		}
+	}
+}
+
+func TestRequestMetrics(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics("v1.2.3")
+	m.Request("/customers", "POST", 200, "", 3*time.Millisecond)
+	m.Request("/customers", "POST", 200, "", 30*time.Millisecond)
+	m.Request("/customers", "POST", 400, "duplicate_reference", time.Millisecond)
+	m.Request("/customers/{id}", "GET", 404, "customer_not_found", time.Minute)
+	want(t, scrape(t, m), map[string]string{
+		`grahak_http_requests_total{code="",method="POST",route="/customers",status="200"}`:                       "2",
+		`grahak_http_requests_total{code="duplicate_reference",method="POST",route="/customers",status="400"}`:    "1",
+		`grahak_http_requests_total{code="customer_not_found",method="GET",route="/customers/{id}",status="404"}`: "1",
+		`grahak_http_request_duration_seconds_count{method="POST",route="/customers"}`:                            "3",
+		`grahak_http_request_duration_seconds_sum{method="POST",route="/customers"}`:                              "0.034",
+		`grahak_http_request_duration_seconds_bucket{method="POST",route="/customers",le="0.005"}`:                "2",
+		`grahak_http_request_duration_seconds_bucket{method="POST",route="/customers",le="0.05"}`:                 "3",
+		`grahak_http_request_duration_seconds_bucket{method="GET",route="/customers/{id}",le="10"}`:               "0",
+		`grahak_http_request_duration_seconds_bucket{method="GET",route="/customers/{id}",le="+Inf"}`:             "1",
+		`grahak_build_info{version="v1.2.3"}`:                                                                     "1",
+	})
+}
+
+func TestStoreMetrics(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics("")
+	stats := new(store)
+	m.Watch(stats)
+	m.Committed(1, time.Millisecond)
+	m.Committed(64, 3*time.Millisecond)
+	want(t, scrape(t, m), map[string]string{
+		"grahak_store_batch_writes_sum":              "65",
+		"grahak_store_batch_writes_count":            "2",
+		`grahak_store_batch_writes_bucket{le="1"}`:   "1",
+		`grahak_store_batch_writes_bucket{le="64"}`:  "2",
+		"grahak_store_commit_duration_seconds_count": "2",
+		"grahak_store_commit_duration_seconds_sum":   "0.004",
+		"grahak_store_queue_writes":                  "0",
+		"grahak_store_queue_capacity_writes":         "1024",
+		"grahak_store_database_bytes":                "0",
+		"grahak_store_wal_bytes":                     "0",
+	})
+	// The figures are those of the moment.
+	*stats = store{queue: 7, database: 4096, log: 8192}
+	want(t, scrape(t, m), map[string]string{
+		"grahak_store_queue_writes":   "7",
+		"grahak_store_database_bytes": "4096",
+		"grahak_store_wal_bytes":      "8192",
+	})
+}
+
+// store is what metrics ask of a store.
+type store struct {
+	queue         int
+	database, log int64
+}
+
+func (s *store) QueueLen() int        { return s.queue }
+func (s *store) QueueCap() int        { return 1024 }
+func (s *store) Size() (int64, int64) { return s.database, s.log }
+
+// Every label of ours is one of few that have few values.
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics("v1")
+	m.Watch(new(store))
+	m.Request("/customers", "POST", 200, "", time.Millisecond)
+	m.Committed(1, time.Millisecond)
+	label := regexp.MustCompile(`([a-z_]+)="`)
+	ours, process := 0, false
+	for name := range scrape(t, m) {
+		process = process || strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_")
+		if !strings.HasPrefix(name, "grahak_") {
+			continue
+		}
+		ours++
+		for _, l := range label.FindAllStringSubmatch(name, -1) {
+			if !slices.Contains([]string{"route", "method", "status", "code", "version", "le"}, l[1]) {
+				t.Errorf("%s has the label %s", name, l[1])
+			}
+		}
+	}
+	if ours == 0 || !process {
+		t.Errorf("there are %d samples of ours, and of the process: %v", ours, process)
+	}
+}
+
+func TestConcurrentMetrics(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics("")
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for i := range 100 {
+				m.Request([]string{"/a", "/b"}[i%2], "GET", 200, "", time.Millisecond)
+				m.Committed(1, time.Millisecond)
+			}
+		})
+	}
+	group.Wait()
+	want(t, scrape(t, m), map[string]string{
+		`grahak_http_requests_total{code="",method="GET",route="/a",status="200"}`: "400",
+		`grahak_http_requests_total{code="",method="GET",route="/b",status="200"}`: "400",
+		"grahak_store_batch_writes_count":                                          "800",
+	})
+}
