@@ -19,16 +19,14 @@ func (e *Edge) authenticate(x *web.Exchange) (grahak.Caller, error) {
 	}
 	merchant := ""
 	for _, name := range [...]string{"X-Merchantid", "X-Merchant-Id", "X-Jp-Merchant-Id"} {
-		values := header[name]
-		if len(values) == 0 {
-			continue
+		for _, value := range header[name] {
+			// One that is given empty names no merchant of ours, and two that
+			// differ cannot both be right.
+			if value == "" || merchant != "" && merchant != value {
+				return grahak.Caller{}, errInvalidAPIKey
+			}
+			merchant = value
 		}
-		// One that is given empty names no merchant of ours, and two that
-		// differ cannot both be right.
-		if values[0] == "" || merchant != "" && merchant != values[0] {
-			return grahak.Caller{}, errInvalidAPIKey
-		}
-		merchant = values[0]
 	}
 	access, err := e.service.Authenticate(x.Request.Context(), grahak.Credential{Key: key, Merchant: merchant, Addr: x.Addr})
 	if id := access.Caller.Merchant; id != "" {
