@@ -1,0 +1,205 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// pair is one parameter of a request, before it is encoded.
+type pair struct {
+	key, value string
+	null       bool // in JSON; left out of the others
+}
+
+// encodings write the same parameters in each of the three ways.
+var encodings = map[string]func([]pair) (contentType, body string){
+	"form":      encodeForm,
+	"json":      encodeJSON,
+	"multipart": encodeMultipart,
+}
+
+func encodeForm(pairs []pair) (contentType, body string) {
+	var b strings.Builder
+	for _, p := range pairs {
+		if !p.null {
+			fmt.Fprintf(&b, "&%s=%s", url.QueryEscape(p.key), url.QueryEscape(p.value))
+		}
+	}
+	return "application/x-www-form-urlencoded", strings.TrimPrefix(b.String(), "&")
+}
+
+// encodeJSON writes digits as a number where JSON can, every second time.
+func encodeJSON(pairs []pair) (contentType, body string) {
+	var b strings.Builder
+	for i, p := range pairs {
+		key, _ := json.Marshal(p.key)
+		value, _ := json.Marshal(p.value)
+		switch {
+		case p.null:
+			value = []byte("null")
+		case i%2 == 0 && jsonDigits.MatchString(p.value):
+			value = []byte(p.value)
+		}
+		fmt.Fprintf(&b, ",%s:%s", key, value)
+	}
+	return "application/json", "{" + strings.TrimPrefix(b.String(), ",") + "}"
+}
+
+var jsonDigits = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
+
+func encodeMultipart(pairs []pair) (contentType, body string) {
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for _, p := range pairs {
+		if !p.null {
+			_ = w.WriteField(p.key, p.value) // A bytes.Buffer does not fail.
+		}
+	}
+	_ = w.Close()
+	return w.FormDataContentType(), b.String()
+}
+
+// drawPairs draws the parameters of a request: good ones, or anything.
+func drawPairs(t *rapid.T) []pair {
+	good := rapid.Bool().Draw(t, "good")
+	anything := rapid.OneOf(
+		rapid.String(),
+		rapid.StringMatching(`[0-9]{0,18}`),
+		rapid.StringMatching(`[+ ]?[0-9]{0,5}`),
+		rapid.StringMatching(`[ \t\r\n\x{3000}]{0,3}`),
+		rapid.StringMatching(`[a-z._]{0,3}@?[a-z.]{0,5}`),
+		rapid.StringMatching(`[a-z&=%+;"\\-]{0,8}`),
+		rapid.StringMatching(`(ग्राहक|é|😀|\x{2028}|a){0,130}`),
+		rapid.SampledFrom([]string{"undefined", "null", "true", "True", "1", "0", "\x00", "\x7f", "\u0085", "\ufeff", "\r\n--"}),
+	)
+	valid := map[string]*rapid.Generator[string]{
+		"object_reference_id": rapid.StringMatching(`[A-Za-z0-9@./ +&=%ग-य]{1,40}x`),
+		"mobile_number":       rapid.StringMatching(`[0-9]{1,16}`),
+		"mobile_country_code": rapid.StringMatching(`[+ ]?[0-9]{1,4}`),
+		"email_address":       rapid.StringMatching(`[a-z+é]{1,9}@[a-z.]{1,20}`),
+		"first_name":          rapid.StringMatching(`[A-Za-z '-नé😀]{1,30}`),
+		"last_name":           rapid.StringMatching(`[A-Za-z "\\ऀ-य]{0,30}`),
+	}
+	var pairs []pair
+	for _, key := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address", "first_name", "last_name"} {
+		required := key == "object_reference_id" || key == "mobile_number"
+		if !(good && required) && rapid.IntRange(0, 3).Draw(t, "leave out "+key) == 0 {
+			if rapid.Bool().Draw(t, "null "+key) {
+				pairs = append(pairs, pair{key: key, null: true})
+			}
+			continue
+		}
+		values := anything
+		if good {
+			values = valid[key]
+		}
+		pairs = append(pairs, pair{key: key, value: values.Draw(t, key)})
+		if rapid.IntRange(0, 4).Draw(t, "repeat "+key) == 0 {
+			pairs = append(pairs, pair{key: key, value: anything.Draw(t, key+" again")})
+		}
+	}
+	for _, key := range []string{"options.get_client_auth_token", "options[get_client_auth_token]", "options_get_client_auth_token", "metadata", "First_Name"} {
+		if rapid.IntRange(0, 5).Draw(t, "send "+key) == 0 {
+			pairs = append(pairs, pair{key: key, value: anything.Draw(t, key)})
+		}
+	}
+	return rapid.Permutation(pairs).Draw(t, "order")
+}
+
+var random = regexp.MustCompile(`cst_[a-z0-9]{16}|tkn_[0-9a-f]{32}`)
+
+// The three encodings of the same parameters get the same answers, and make and
+// change customers that are the same field for field. Each encoding has a
+// merchant of its own.
+func TestEncodingsAgree(t *testing.T) {
+	s := MustServe(t)
+	for name := range encodings {
+		s.MustMerchant(t, name)
+	}
+	made, changed := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		s.clock.Advance(time.Second)
+		pairs := drawPairs(t)
+		target := rapid.SampledFrom([]string{"/customers", "/v2/customers", "/customers/base"}).Draw(t, "path")
+		if target == "/customers/base" {
+			// Only the first update of a run makes it.
+			compare(t, s, "/customers", []pair{{key: "object_reference_id", value: "base"}, {key: "mobile_number", value: "1"}})
+		}
+		status := compare(t, s, target, pairs)
+		if status != http.StatusOK {
+			return
+		}
+		reference := "base"
+		if target == "/customers/base" {
+			changed++
+		} else {
+			made++
+			for _, p := range pairs {
+				if p.key == "object_reference_id" {
+					reference = p.value
+					break
+				}
+			}
+		}
+		read(t, s, reference)
+	})
+	if !t.Failed() && (made == 0 || changed == 0) {
+		t.Errorf("of all requests %d made a customer and %d changed one", made, changed)
+	}
+}
+
+// compare sends pairs in each encoding to its merchant, fails unless all get the
+// same answer, and returns its status.
+func compare(t *rapid.T, s *server, target string, pairs []pair) int {
+	t.Helper()
+	answers := make(map[string]string)
+	status := 0
+	for name, encode := range encodings {
+		contentType, body := encode(pairs)
+		x, err := s.send(t.Context(), request("POST "+target, []string{"Authorization: " + s.basic(name), "Content-Type: " + contentType}, body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[name] = fmt.Sprintf("%d %s", x.status, random.ReplaceAllString(x.answer, "…"))
+		status = x.status
+	}
+	same(t, answers)
+	return status
+}
+
+// read fails unless all merchants have the same customer under the reference.
+func read(t *rapid.T, s *server, reference string) {
+	t.Helper()
+	answers := make(map[string]string)
+	for name := range encodings {
+		x, err := s.send(t.Context(), request("GET /customers/"+url.PathEscape(reference), []string{"Authorization: " + s.basic(name)}, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[name] = fmt.Sprintf("%d %s", x.status, random.ReplaceAllString(x.answer, "…"))
+		if x.status != http.StatusOK {
+			t.Errorf("%s: GET %q: %s", name, reference, answers[name])
+		}
+	}
+	same(t, answers)
+}
+
+func same(t *rapid.T, answers map[string]string) {
+	t.Helper()
+	for _, name := range []string{"json", "multipart"} {
+		if diff := cmp.Diff(answers["form"], answers[name]); diff != "" {
+			t.Errorf("the form and %s are answered differently (-form +%s):\n%s", name, name, diff)
+		}
+	}
+}
