@@ -196,6 +196,9 @@ func dataFlag(d config.Data) string {
 
 // open opens the data folder. The caller closes it.
 func (t target) open(ctx context.Context, std Streams) (*app.Data, error) {
+	if err := t.Check(); err != nil {
+		return nil, wrongUse("%w", err)
+	}
 	log := slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return app.OpenData(ctx, t.Data, t.MasterKey, log)
 }

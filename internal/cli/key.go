@@ -152,6 +152,10 @@ func (c keyListCmd) Run(ctx context.Context, std Streams) error {
 			}
 			return nil
 		}
+		merchant, err := d.Store.Merchant(ctx, grahak.MerchantID(c.Merchant))
+		if err != nil {
+			return err
+		}
 		now := grahak.SystemClock{}.Now()
 		rows := make([][]string, len(list))
 		for i, k := range list {
@@ -161,6 +165,8 @@ func (c keyListCmd) Run(ctx context.Context, std Streams) error {
 				state = "revoked"
 			case !k.ActiveAt(now):
 				state = "expired"
+			case !merchant.DisabledAt.IsZero():
+				state = "disabled"
 			}
 			rows[i] = []string{string(k.ID), k.Prefix + "…", state, string(k.Scope), k.Label, stamp(k.CreatedAt), stamp(k.ExpiresAt), stamp(k.LastUsedAt)}
 		}

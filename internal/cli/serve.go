@@ -77,7 +77,7 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 	curl := "curl"
 	if c.TLSSelfSigned {
 		ca := shellWord(filepath.Join(c.TLSDir(), tlscert.CAFile))
-		line("Trust        %s, which signed the certificate: curl --cacert FILE, or NODE_EXTRA_CA_CERTS=FILE", ca)
+		line("Trust        %s: curl --cacert %s, or NODE_EXTRA_CA_CERTS=%s", ca, ca, ca)
 		curl = "curl --cacert " + ca
 	}
 	if server.DemoKey != "" {

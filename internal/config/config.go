@@ -47,6 +47,14 @@ type MasterKey struct {
 // Given reports whether the operator gave a master key.
 func (k MasterKey) Given() bool { return k.File != "" || k.Text != "" }
 
+// Check returns an error if the key comes from two places.
+func (k MasterKey) Check() error {
+	if k.File != "" && k.Text != "" {
+		return errors.New("--master-key-file and GRAHAK_MASTER_KEY exclude each other")
+	}
+	return nil
+}
+
 // Server is the settings of `grahak serve`.
 type Server struct {
 	Data
@@ -112,8 +120,8 @@ func (s *Server) Check() error {
 			add("production needs a master key: give --master-key-file FILE or set GRAHAK_MASTER_KEY (make one with: openssl rand -base64 32)")
 		}
 	}
-	if s.File != "" && s.Text != "" {
-		add("--master-key-file and GRAHAK_MASTER_KEY exclude each other")
+	if err := s.MasterKey.Check(); err != nil {
+		add("%s", err)
 	}
 	if s.MaxConnections < 1 {
 		add("--max-connections is at least 1")

@@ -93,5 +93,7 @@ func TestMasterKeyInEnvironment(t *testing.T) {
 	args := []string{"merchant", "create", "acme", "--data", data}
 	run(t, args...).refused(t, 1, "there is no master key in .*: put the file back, or give the key with --master-key-file or GRAHAK_MASTER_KEY")
 	runEnv(t, []string{"GRAHAK_MASTER_KEY=nonsense"}, args...).refused(t, 1, "GRAHAK_MASTER_KEY is not a master key: a master key is the base64 of 32 random bytes")
+	runEnv(t, []string{"GRAHAK_MASTER_KEY=" + string(key)}, append(args, "--master-key-file", "nowhere")...).
+		refused(t, 2, `^--master-key-file and GRAHAK_MASTER_KEY exclude each other\. See grahak merchant create --help\.$`)
 	runEnv(t, []string{"GRAHAK_MASTER_KEY=" + string(key)}, args...).done(t)
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -93,11 +94,12 @@ func TestSelfSigned(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	p := start(t, nil, serve(data, "--tls-self-signed", "--listen", "[::]:0")...)
 	banner := p.banner(t)
-	base, ca := field(t, banner, "Base URL"), strings.TrimSuffix(field(t, banner, "Trust"), ",")
+	base, ca := field(t, banner, "Base URL"), strings.TrimSuffix(field(t, banner, "Trust"), ":")
 	if name := filepath.Base(ca); !strings.Contains(name, "ca") || !strings.HasSuffix(name, ".pem") || filepath.Dir(filepath.Dir(ca)) != data {
 		t.Errorf("the certificate authority is in %s", ca)
 	}
 	demo := caller{base: base, key: field(t, banner, "API key"), client: trusting(t, ca)}
+	mustMatch(t, "the banner", banner, `: curl --cacert `+regexp.QuoteMeta(ca)+`, or NODE_EXTRA_CA_CERTS=`+regexp.QuoteMeta(ca)+`\n`)
 	if !strings.HasPrefix(base, "https://localhost:") {
 		t.Errorf("the base URL is %s", base)
 	}
