@@ -153,7 +153,8 @@ func TestRunWritesWhenKeysWereUsed(t *testing.T) {
 		if used := b.lastUsed(t); !used.IsZero() {
 			t.Errorf("the request itself wrote when the key was used")
 		}
-		time.Sleep(time.Minute)
+		// The second keeps the end apart from the moments at which Run works.
+		time.Sleep(time.Minute + time.Second)
 		diff(t, "last use", first, b.lastUsed(t))
 		last := use()
 		b.end()
@@ -165,6 +166,29 @@ func TestRunWritesWhenKeysWereUsed(t *testing.T) {
 		diff(t, "events of that", events, after)
 		diff(t, "faults logged", "", b.log.String())
 	})
+}
+
+// What is being written when the end comes is not lost.
+func TestRunEndsWhileItWrites(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		synctest.Test(t, func(t *testing.T) {
+			b := MustBackground(t)
+			_, secret, err := b.CreateKey(t.Context(), operator(acme), grahak.KeySpec{Scope: grahak.ScopeRead})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Authenticate(t.Context(), grahak.Credential{Key: secret}); err != nil {
+				t.Fatal(err)
+			}
+			used := time.Now().UTC().Truncate(time.Microsecond)
+			// Run notes the use of keys every ten seconds, so both wake at once.
+			time.Sleep(10 * time.Second)
+			b.end()
+			diff(t, "last use", used, b.lastUsed(t))
+			diff(t, "faults logged", "", b.log.String())
+		})
+	}
 }
 
 func TestRunPrunesTokens(t *testing.T) {
