@@ -22,8 +22,9 @@ const maxBody = 64 << 10
 // request is what the body of a create or an update says. The three encodings
 // fill it through the same set.
 type request struct {
-	customer grahak.CustomerInput
-	token    bool
+	customer   grahak.CustomerInput
+	token      bool
+	tokenGiven bool // the body says whether a token is wanted
 
 	seen uint16 // a bit for each parameter that was met, the first of which counts
 }
@@ -94,7 +95,7 @@ func (q *request) setParameter(p parameter, v value) {
 	case paramLastName:
 		q.customer.LastName = in
 	case paramToken:
-		q.token = isTrue(v.text)
+		q.token, q.tokenGiven = isTrue(v.text), in.Given
 	}
 }
 
@@ -110,22 +111,18 @@ func unlessAbsent(in grahak.Input) grahak.Input {
 func isTrue(s string) bool { return s == "1" || strings.EqualFold(s, "true") }
 
 // readRequest decodes the body of x, and the one parameter that may also stand
-// in the query.
+// in the query. Its checks are in the order of wire.md §2: size, type, syntax.
 func readRequest(x *web.Exchange) (*request, error) {
-	// Unread bodies are no reason to decode: the type is known before.
-	decode, err := decoderOf(x.Request.Header)
-	if x.Request.ContentLength > maxBody {
-		err = errBodyTooLarge
+	body, err := x.ReadBody(maxBody)
+	if errors.Is(err, web.ErrBodyTooLarge) {
+		return nil, errBodyTooLarge
 	}
+	if err != nil {
+		return nil, malformed(err)
+	}
+	decode, err := decoderOf(x.Request.Header)
 	if err != nil {
 		return nil, err
-	}
-	body, err := x.ReadBody(maxBody)
-	if err != nil {
-		if errors.Is(err, web.ErrBodyTooLarge) {
-			return nil, errBodyTooLarge
-		}
-		return nil, malformed(err)
 	}
 	q := new(request)
 	if len(body) > 0 {
@@ -133,7 +130,7 @@ func readRequest(x *web.Exchange) (*request, error) {
 			return nil, malformed(err)
 		}
 	}
-	if q.seen&(1<<paramToken) == 0 {
+	if !q.tokenGiven {
 		q.token = queryToken(x.Request.URL.RawQuery)
 	}
 	return q, nil

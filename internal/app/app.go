@@ -136,7 +136,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		Random:         rand.Reader,
 		TrustedProxies: proxies,
 	}), tlsConfig, s.log)
-	s.ops = web.NewServer(ops.New(ops.Config{Service: s.Service, Ready: s.ready, Metrics: metrics.Handler()}), nil, s.log)
+	s.ops = web.NewServer(ops.New(ops.Config{Service: s.Service, Ready: s.ready, Metrics: metrics.Handler(), Logger: s.log}), nil, s.log)
 	// A profile takes as long as it is asked to.
 	s.ops.WriteTimeout = 0
 	return nil

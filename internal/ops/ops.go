@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/http/pprof"
@@ -29,6 +30,8 @@ type Config struct {
 	// it is asked besides the service.
 	Ready   func() error
 	Metrics http.Handler
+	// Logger is told of faults of ours.
+	Logger *slog.Logger
 }
 
 // Edge answers the operations listener. It implements [http.Handler] and is
@@ -100,6 +103,7 @@ func (e *Edge) verifyToken(w http.ResponseWriter, r *http.Request) {
 			ExpiresAt string            `json:"client_auth_token_expiry"`
 		}{record.Merchant, record.Customer, record.ExpiresAt.UTC().Format(time.RFC3339)})
 	case !errors.As(err, &known):
+		e.cfg.Logger.Error("cannot verify a client auth token", "error", err)
 		sendError(w, http.StatusInternalServerError, string(grahak.CodeInternal), "Internal error; see the server's log.")
 	case known.Code.Kind() == grahak.KindNotFound:
 		sendError(w, http.StatusNotFound, string(known.Code), known.Message)
