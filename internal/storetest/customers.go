@@ -179,6 +179,8 @@ func customerPages(r *rig) {
 	records := make([]grahak.CustomerRecord, n)
 	for i := range records {
 		records[i] = r.customer()
+		// Clocks may be set back; the order is that of ids.
+		records[i].CreatedAt = start.Add(-time.Duration(i) * time.Second)
 	}
 	for i := range records {
 		c := records[i*7%n]

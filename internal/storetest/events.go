@@ -50,6 +50,8 @@ func eventPages(r *rig) {
 	made := make([]grahak.Event, n)
 	for i := range made {
 		made[i] = r.event(grahak.EventCustomerCreated, "cst_0000000000000001", 1)
+		// Clocks may be set back; the order is that of ids.
+		made[i].At = start.Add(-time.Duration(i) * time.Second)
 	}
 	for i := range made {
 		c := r.customer()
