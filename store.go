@@ -132,7 +132,8 @@ type IPListStore interface {
 	// [CodeIPListFull] beyond [MaxIPEntries], [CodeMerchantNotFound].
 	AddIPEntry(ctx context.Context, m MerchantID, entry IPEntry, e Event) error
 	// RemoveIPEntry deletes an entry. Codes: [CodeIPEntryNotFound],
-	// [CodeIPListEmpty] if it is the last one and the mode is enforce.
+	// [CodeIPListEmpty] if it is the last one and the mode is enforce,
+	// [CodeMerchantNotFound].
 	RemoveIPEntry(ctx context.Context, m MerchantID, p netip.Prefix, e Event) error
 	// IPList returns the merchant's entries in the order they were added.
 	IPList(ctx context.Context, m MerchantID) ([]IPEntry, error)

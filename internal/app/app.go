@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"grahak"
 	"grahak/internal/api"
 	"grahak/internal/config"
+	"grahak/internal/disk"
 	"grahak/internal/ops"
 	"grahak/internal/seal"
 	"grahak/internal/sqlstore"
@@ -144,10 +146,13 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 
 // makeDataDir makes the data folder, for this user only, if it does not exist.
 func makeDataDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
 	err := os.MkdirAll(dir, 0o700)
 	switch {
 	case err == nil:
-		return nil
+		return disk.SyncDir(filepath.Dir(filepath.Clean(dir)))
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("the data folder %s cannot be made: make it writable for this user, or give another with --data (%w)", dir, err)
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):

@@ -42,18 +42,17 @@ var places = map[string]place{
 
 	"grahak/cmd/grahak": {ours: []string{"grahak/internal/cli"}},
 	"grahak/internal/cli": {
-		ours: []string{"grahak", "grahak/internal/app", "grahak/internal/config", "grahak/internal/telemetry", "grahak/internal/tlscert"},
+		ours: []string{"grahak", "grahak/internal/app", "grahak/internal/config", "grahak/internal/disk", "grahak/internal/telemetry", "grahak/internal/tlscert"},
 		others: []string{
 			"github.com/alecthomas/kong", // Reads the command line.
 			"github.com/gofrs/flock",     // Tells whether a server runs.
-			"golang.org/x/sys",           // Tells how much room the disk has.
 			"golang.org/x/term",          // Tells a terminal from a file.
 		},
 		denied: []string{"net/http", "database/sql"},
 	},
 	"grahak/internal/app": {
 		ours: []string{
-			"grahak", "grahak/internal/config",
+			"grahak", "grahak/internal/config", "grahak/internal/disk",
 			"grahak/internal/api", "grahak/internal/ops", "grahak/internal/web", "grahak/internal/tlscert",
 			"grahak/internal/sqlstore", "grahak/internal/seal", "grahak/internal/telemetry",
 		},
@@ -67,12 +66,13 @@ var places = map[string]place{
 	"grahak/internal/ops": {ours: []string{"grahak", "grahak/internal/web"}, denied: []string{"database/sql"}},
 	"grahak/internal/web": {ours: []string{"grahak"}, others: []string{"golang.org/x/net/netutil"}, denied: []string{"database/sql"}},
 
+	"grahak/internal/disk": {others: []string{"golang.org/x/sys"}, denied: []string{"net/http", "database/sql"}},
 	"grahak/internal/sqlstore": {
-		ours:   []string{"grahak"},
+		ours:   []string{"grahak", "grahak/internal/disk"},
 		others: []string{"modernc.org/sqlite", "github.com/pressly/goose/v3"},
 		denied: []string{"net/http"},
 	},
-	"grahak/internal/seal":      {ours: []string{"grahak"}, others: []string{"github.com/tink-crypto/tink-go/v2"}, denied: []string{"net/http", "database/sql"}},
+	"grahak/internal/seal":      {ours: []string{"grahak", "grahak/internal/disk"}, others: []string{"github.com/tink-crypto/tink-go/v2"}, denied: []string{"net/http", "database/sql"}},
 	"grahak/internal/telemetry": {others: []string{"github.com/prometheus/client_golang"}, denied: []string{"database/sql"}},
 	"grahak/internal/tlscert":   {ours: []string{"grahak"}, denied: []string{"net/http", "database/sql"}},
 

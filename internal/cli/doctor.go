@@ -15,6 +15,7 @@ import (
 	"grahak"
 	"grahak/internal/app"
 	"grahak/internal/config"
+	"grahak/internal/disk"
 )
 
 type doctorCmd struct {
@@ -135,7 +136,7 @@ const (
 )
 
 func (c doctorCmd) checkDisk(r *report) {
-	free, err := freeSpace(c.Dir)
+	free, err := disk.Free(c.Dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:

@@ -15,6 +15,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"grahak/internal/disk"
 )
 
 // masterKeySize is the size of a master key, in bytes.
@@ -71,19 +73,10 @@ func MakeMasterKey(path string) (*MasterKey, error) {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	return newMasterKey(raw[:])
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func newMasterKey(raw []byte) (*MasterKey, error) {

@@ -385,6 +385,54 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// counted counts how often keys are read.
+type counted struct {
+	rows
+	reads *int
+}
+
+func (c counted) Keyset(ctx context.Context, m grahak.MerchantID) (grahak.Keyset, error) {
+	*c.reads++
+	return c.rows.Keyset(ctx, m)
+}
+
+// Opened keys are kept, so that a customer costs no second look at the store;
+// a merchant that is not found is looked for again.
+func TestKeysAreKept(t *testing.T) {
+	t.Parallel()
+	master, _ := MustMasterKey(t)
+	source := counted{make(rows), new(int)}
+	s := seal.New(master, source)
+	for want := 1; want <= 2; want++ {
+		wantCode(t, s.Check(t.Context(), acme), grahak.CodeMerchantNotFound)
+		if *source.reads != want {
+			t.Errorf("an unknown merchant was looked for %d times, want %d", *source.reads, want)
+		}
+	}
+	var err error
+	if source.rows[acme], err = s.NewKeyset(acme); err != nil {
+		t.Fatal(err)
+	}
+	*source.reads = 0
+	for range 3 {
+		if _, err := s.Open(t.Context(), acme, row, MustSeal(t, s, acme, row, john)); err != nil {
+			t.Fatal(err)
+		}
+		MustIndex(t, s, acme, grahak.IndexReference, "x")
+	}
+	if *source.reads != 1 {
+		t.Errorf("the keys were read %d times, want once", *source.reads)
+	}
+}
+
+// wantCode fails the test unless err has the code.
+func wantCode(tb testing.TB, err error, want grahak.Code) {
+	tb.Helper()
+	if got := grahak.CodeOf(err); got != want {
+		tb.Errorf("got the error %v with code %q, want code %q", err, got, want)
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	master, _ := MustMasterKey(t)

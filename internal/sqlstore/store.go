@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"grahak"
+	"grahak/internal/disk"
 )
 
 // Config says what to open.
@@ -164,7 +165,10 @@ func prepareFile(cfg Config) error {
 	if err != nil {
 		return explain(cfg.Path, err)
 	}
-	return f.Close()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return disk.SyncDir(filepath.Dir(cfg.Path))
 }
 
 // Environment returns the environment that the store was made for.

@@ -185,8 +185,12 @@ func (w *writer) commit(jobs []*job) {
 	if err == nil {
 		return
 	}
-	w.log.Error("a write failed and was undone", "writes", len(jobs), "error", err)
-	if failed == nil || len(jobs) == 1 || grahak.CodeOf(storageError(err)) == grahak.CodeUnavailable {
+	down := grahak.CodeOf(storageError(err)) == grahak.CodeUnavailable
+	if !down {
+		// Of an outage every caller is told; it needs no line a batch besides.
+		w.log.Error("a write failed and was undone", "writes", len(jobs), "error", err)
+	}
+	if failed == nil || len(jobs) == 1 || down {
 		for _, j := range jobs {
 			j.err = err
 		}

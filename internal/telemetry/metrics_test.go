@@ -47,15 +47,17 @@ func TestRequestMetrics(t *testing.T) {
 	m.Request("/customers", "POST", 200, "", 3*time.Millisecond)
 	m.Request("/customers", "POST", 200, "", 30*time.Millisecond)
 	m.Request("/customers", "POST", 400, "duplicate_reference", time.Millisecond)
+	m.Request("/customers", "POST", 400, "invalid_field", 0)
 	m.Request("/customers/{id}", "GET", 404, "customer_not_found", time.Minute)
 	want(t, scrape(t, m), map[string]string{
 		`grahak_http_requests_total{code="",method="POST",route="/customers",status="200"}`:                       "2",
 		`grahak_http_requests_total{code="duplicate_reference",method="POST",route="/customers",status="400"}`:    "1",
+		`grahak_http_requests_total{code="invalid_field",method="POST",route="/customers",status="400"}`:          "1",
 		`grahak_http_requests_total{code="customer_not_found",method="GET",route="/customers/{id}",status="404"}`: "1",
-		`grahak_http_request_duration_seconds_count{method="POST",route="/customers"}`:                            "3",
+		`grahak_http_request_duration_seconds_count{method="POST",route="/customers"}`:                            "4",
 		`grahak_http_request_duration_seconds_sum{method="POST",route="/customers"}`:                              "0.034",
-		`grahak_http_request_duration_seconds_bucket{method="POST",route="/customers",le="0.005"}`:                "2",
-		`grahak_http_request_duration_seconds_bucket{method="POST",route="/customers",le="0.05"}`:                 "3",
+		`grahak_http_request_duration_seconds_bucket{method="POST",route="/customers",le="0.005"}`:                "3",
+		`grahak_http_request_duration_seconds_bucket{method="POST",route="/customers",le="0.05"}`:                 "4",
 		`grahak_http_request_duration_seconds_bucket{method="GET",route="/customers/{id}",le="10"}`:               "0",
 		`grahak_http_request_duration_seconds_bucket{method="GET",route="/customers/{id}",le="+Inf"}`:             "1",
 		`grahak_build_info{version="v1.2.3"}`:                                                                     "1",

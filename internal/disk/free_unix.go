@@ -1,12 +1,12 @@
 //go:build unix
 
-package cli
+package disk
 
 import "golang.org/x/sys/unix"
 
-// freeSpace returns the bytes that this user may still write on the disk that
+// Free returns the bytes that this user may still write on the disk that
 // holds path.
-func freeSpace(path string) (uint64, error) {
+func Free(path string) (uint64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, err
