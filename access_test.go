@@ -228,6 +228,53 @@ func TestBusyKeyDoesNotStayStale(t *testing.T) {
 	}
 }
 
+// paused is a store whose next Access, once it has read, lets something else
+// happen before it returns.
+type paused struct {
+	grahak.Store
+	meanwhile func()
+}
+
+func (p *paused) Access(ctx context.Context, hash grahak.KeyHash) (grahak.AccessRecord, error) {
+	record, err := p.Store.Access(ctx, hash)
+	if do := p.meanwhile; do != nil {
+		p.meanwhile = nil
+		do()
+	}
+	return record, err
+}
+
+// A record that was read before a change is not remembered after it, even when
+// the change was noticed before the record came.
+func TestRecordThatComesLate(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	other := r.MustJoin(t)
+	_, busy := r.MustKey(t, rival, grahak.KeySpec{})
+	for name, noticed := range map[string]bool{"noticed": true, "not noticed": false} {
+		key, secret := r.MustKey(t, acme, grahak.KeySpec{})
+		store := &paused{Store: r.store}
+		s := MustService(t, grahak.Config{Store: store, Sealer: r.sealer, Clock: r.clock})
+		store.meanwhile = func() {
+			if err := other.RevokeKey(t.Context(), operator(acme), key.ID); err != nil {
+				t.Error(err)
+			}
+			if noticed {
+				r.clock.Advance(2 * time.Second)
+				_, err := s.Authenticate(t.Context(), grahak.Credential{Key: busy})
+				wantCode(t, err, "")
+			}
+		}
+		// This request began before the change, so it may be answered either way.
+		_, _ = s.Authenticate(t.Context(), grahak.Credential{Key: secret})
+		r.clock.Advance(2 * time.Second)
+		_, err := s.Authenticate(t.Context(), grahak.Credential{Key: secret})
+		if grahak.CodeOf(err) != grahak.CodeInvalidAPIKey {
+			t.Errorf("two seconds after a change that was %s: got %v", name, err)
+		}
+	}
+}
+
 // Changes and requests at once: when a change has returned, no later request
 // may see what was before it.
 func TestChangesUnderLoad(t *testing.T) {
