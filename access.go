@@ -18,34 +18,57 @@ type Credential struct {
 
 // Access is the outcome of [Service.Authenticate].
 type Access struct {
+	// Caller is set if the key is valid.
 	Caller Caller
-	KeyID  KeyID
+	// KeyID is the key, as soon as it is known to be one.
+	KeyID KeyID
+	// Refusal says for the log why the key is not valid. Clients are never told.
+	Refusal Refusal
 	// IP is what the merchant's IP list says of the address.
 	IP IPVerdict
 }
+
+// Refusal is a reason for [CodeInvalidAPIKey].
+type Refusal string
+
+// The refusals.
+const (
+	RefusalMalformed        Refusal = "malformed"
+	RefusalUnknown          Refusal = "unknown key"
+	RefusalRevoked          Refusal = "revoked"
+	RefusalExpired          Refusal = "expired"
+	RefusalMerchantDisabled Refusal = "merchant disabled"
+	RefusalOtherMerchant    Refusal = "key of another merchant"
+)
 
 // Authenticate finds out who presents cred. Codes: [CodeInvalidAPIKey] for a
 // key that is unknown, revoked, expired, of a disabled merchant, or of another
 // merchant than the named one; [CodeIPNotWhitelisted], and then the returned
 // Access says who was refused.
 func (s *Service) Authenticate(ctx context.Context, cred Credential) (Access, error) {
-	refused := &Error{Code: CodeInvalidAPIKey, Message: "The API key is not valid."}
+	refuse := func(id KeyID, why Refusal) (Access, error) {
+		return Access{KeyID: id, Refusal: why}, &Error{Code: CodeInvalidAPIKey, Message: "The API key is not valid."}
+	}
 	if cred.Key == "" || len(cred.Key) > MaxImportedKey || mistypedKey(cred.Key) {
-		return Access{}, refused
+		return refuse("", RefusalMalformed)
 	}
 	now := s.clock.Now()
 	record, err := s.access.get(ctx, HashKey(cred.Key))
 	if err != nil {
 		if CodeOf(err) == CodeKeyNotFound {
-			return Access{}, refused
+			return refuse("", RefusalUnknown)
 		}
 		return Access{}, err
 	}
-	if !record.Key.ActiveAt(now) || !record.Merchant.DisabledAt.IsZero() {
-		return Access{}, refused
-	}
-	if cred.Merchant != "" && cred.Merchant != string(record.Merchant.ID) {
-		return Access{}, refused
+	switch {
+	case !record.Key.RevokedAt.IsZero():
+		return refuse(record.Key.ID, RefusalRevoked)
+	case !record.Key.ActiveAt(now):
+		return refuse(record.Key.ID, RefusalExpired)
+	case !record.Merchant.DisabledAt.IsZero():
+		return refuse(record.Key.ID, RefusalMerchantDisabled)
+	case cred.Merchant != "" && cred.Merchant != string(record.Merchant.ID):
+		return refuse(record.Key.ID, RefusalOtherMerchant)
 	}
 	a := Access{
 		Caller: Caller{Merchant: record.Merchant.ID, Actor: string(record.Key.ID), Scope: record.Key.Scope},
@@ -55,10 +78,10 @@ func (s *Service) Authenticate(ctx context.Context, cred Credential) (Access, er
 	if record.Merchant.IPMode != IPModeOff {
 		a.IP = judgeIP(record.Merchant.IPMode, record.IPList, cred.Addr)
 	}
-	s.access.touch(KeyRef{Merchant: record.Merchant.ID, Key: record.Key.ID}, now)
 	if a.IP.Refused() {
 		return a, &Error{Code: CodeIPNotWhitelisted, Message: "The address is not on the merchant's IP list."}
 	}
+	s.access.touch(KeyRef{Merchant: record.Merchant.ID, Key: record.Key.ID}, now)
 	return a, nil
 }
 

@@ -33,6 +33,9 @@ func TestAuthenticate(t *testing.T) {
 		KeyID:  key.ID,
 		IP:     grahak.IPVerdict{Mode: grahak.IPModeOff},
 	}
+	refused := func(id grahak.KeyID, why grahak.Refusal) grahak.Access {
+		return grahak.Access{KeyID: id, Refusal: why}
+	}
 	for _, c := range []struct {
 		name string
 		cred grahak.Credential
@@ -46,20 +49,20 @@ func TestAuthenticate(t *testing.T) {
 			KeyID:  rivalKey.ID,
 			IP:     grahak.IPVerdict{Mode: grahak.IPModeOff},
 		}, ""},
-		{"the key and another merchant", grahak.Credential{Key: secret, Merchant: "rival"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key and an unknown merchant", grahak.Credential{Key: secret, Merchant: "nobody"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key and its merchant in capitals", grahak.Credential{Key: secret, Merchant: "Acme"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key and its merchant with a space", grahak.Credential{Key: secret, Merchant: "acme "}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"nothing", grahak.Credential{}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"a merchant without a key", grahak.Credential{Merchant: "acme"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"an unknown key", grahak.Credential{Key: "0123456789abcdef"}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key in capitals", grahak.Credential{Key: strings.ToUpper(secret)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key and a space", grahak.Credential{Key: secret + " "}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key's prefix", grahak.Credential{Key: key.Prefix}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key's id", grahak.Credential{Key: string(key.ID)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key's hash", grahak.Credential{Key: string(key.Hash[:])}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"the key, mistyped", grahak.Credential{Key: mistype(secret, len(secret)-1)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
-		{"far too much", grahak.Credential{Key: strings.Repeat("a", 1<<20)}, grahak.Access{}, grahak.CodeInvalidAPIKey},
+		{"the key and another merchant", grahak.Credential{Key: secret, Merchant: "rival"}, refused(key.ID, grahak.RefusalOtherMerchant), grahak.CodeInvalidAPIKey},
+		{"the key and an unknown merchant", grahak.Credential{Key: secret, Merchant: "nobody"}, refused(key.ID, grahak.RefusalOtherMerchant), grahak.CodeInvalidAPIKey},
+		{"the key and its merchant in capitals", grahak.Credential{Key: secret, Merchant: "Acme"}, refused(key.ID, grahak.RefusalOtherMerchant), grahak.CodeInvalidAPIKey},
+		{"the key and its merchant with a space", grahak.Credential{Key: secret, Merchant: "acme "}, refused(key.ID, grahak.RefusalOtherMerchant), grahak.CodeInvalidAPIKey},
+		{"nothing", grahak.Credential{}, refused("", grahak.RefusalMalformed), grahak.CodeInvalidAPIKey},
+		{"a merchant without a key", grahak.Credential{Merchant: "acme"}, refused("", grahak.RefusalMalformed), grahak.CodeInvalidAPIKey},
+		{"an unknown key", grahak.Credential{Key: "0123456789abcdef"}, refused("", grahak.RefusalUnknown), grahak.CodeInvalidAPIKey},
+		{"the key in capitals", grahak.Credential{Key: strings.ToUpper(secret)}, refused("", grahak.RefusalUnknown), grahak.CodeInvalidAPIKey},
+		{"the key and a space", grahak.Credential{Key: secret + " "}, refused("", grahak.RefusalUnknown), grahak.CodeInvalidAPIKey},
+		{"the key's prefix", grahak.Credential{Key: key.Prefix}, refused("", grahak.RefusalUnknown), grahak.CodeInvalidAPIKey},
+		{"the key's id", grahak.Credential{Key: string(key.ID)}, refused("", grahak.RefusalUnknown), grahak.CodeInvalidAPIKey},
+		{"the key's hash", grahak.Credential{Key: string(key.Hash[:])}, refused("", grahak.RefusalUnknown), grahak.CodeInvalidAPIKey},
+		{"the key, mistyped", grahak.Credential{Key: mistype(secret, len(secret)-1)}, refused("", grahak.RefusalMalformed), grahak.CodeInvalidAPIKey},
+		{"far too much", grahak.Credential{Key: strings.Repeat("a", 1<<20)}, refused("", grahak.RefusalMalformed), grahak.CodeInvalidAPIKey},
 	} {
 		access, err := r.Authenticate(t.Context(), c.cred)
 		if got := grahak.CodeOf(err); got != c.code {
@@ -94,7 +97,7 @@ func TestOwnChangesHoldAtOnce(t *testing.T) {
 			return r.RevokeKey(t.Context(), operator(acme), key)
 		}},
 		{name: "rotate without overlap", is: grahak.CodeInvalidAPIKey, change: func(r *rig, t *testing.T, key grahak.KeyID) error {
-			_, _, err := r.RotateKey(t.Context(), operator(acme), key, 0)
+			_, _, err := r.RotateKey(t.Context(), operator(acme), key, 0, time.Time{})
 			return err
 		}},
 		{name: "disable the merchant", is: grahak.CodeInvalidAPIKey, change: func(r *rig, t *testing.T, _ grahak.KeyID) error {
@@ -203,7 +206,7 @@ func TestOthersChangesHoldSoon(t *testing.T) {
 	step("remove the address", func() error { return other.RemoveIPEntry(t.Context(), operator(acme), here) }, secret, grahak.CodeIPNotWhitelisted)
 	step("switch the list off", func() error { return other.SetIPMode(t.Context(), operator(acme), grahak.IPModeOff) }, secret, "")
 	step("rotate", func() error {
-		_, _, err := other.RotateKey(t.Context(), operator(acme), key.ID, time.Second)
+		_, _, err := other.RotateKey(t.Context(), operator(acme), key.ID, time.Second, time.Time{})
 		return err
 	}, secret, grahak.CodeInvalidAPIKey)
 	step("disable", func() error { return other.DisableMerchant(t.Context(), operator(acme)) }, second, grahak.CodeInvalidAPIKey)
@@ -352,8 +355,8 @@ func TestStorageOutage(t *testing.T) {
 		"list":   func() error { _, err := r.Customers(ctx, c, grahak.ListQuery{Limit: 1}); return err },
 		"verify": func() error { _, err := r.VerifyToken(ctx, "tkn_0"); return err },
 		"ready":  func() error { return r.Ready(ctx) },
-		"keys":   func() error { _, err := r.Keys(ctx, c); return err },
-		"revoke": func() error { return r.RevokeKey(ctx, c, "key_0") },
+		"keys":   func() error { _, err := r.Keys(ctx, operator(acme)); return err },
+		"revoke": func() error { return r.RevokeKey(ctx, operator(acme), "key_0") },
 	} {
 		if err := call(); grahak.CodeOf(err) != grahak.CodeUnavailable {
 			t.Errorf("%s without storage: got %v, want code %q", name, err, grahak.CodeUnavailable)

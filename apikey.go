@@ -15,10 +15,15 @@ type Scope string
 const (
 	ScopeRead  Scope = "read"
 	ScopeWrite Scope = "write"
+
+	// scopeOperator is not a key's: it is what operators have, over merchants,
+	// keys and IP lists as well.
+	scopeOperator Scope = "operator"
 )
 
-// KeyHash is the SHA-256 of an API key. Keys have 178 bits of entropy, or are
-// the merchant's own, so a plain hash is enough to store them by.
+// KeyHash is the SHA-256 of an API key. Our keys have 178 bits of entropy, so a
+// plain hash is enough to store them by; an imported key is as hard to guess as
+// whoever made it has made it.
 type KeyHash [sha256.Size]byte
 
 // HashKey returns the hash that key is stored and found by.
@@ -35,7 +40,7 @@ type APIKey struct {
 	Scope     Scope
 	CreatedAt time.Time
 	// ExpiresAt, RevokedAt and LastUsedAt are zero when they do not apply.
-	// LastUsedAt lags by up to a minute.
+	// LastUsedAt lags by some ten seconds.
 	ExpiresAt  time.Time
 	RevokedAt  time.Time
 	LastUsedAt time.Time

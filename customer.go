@@ -22,8 +22,8 @@ type Customer struct {
 	Profile
 	// Revision counts the changes of the stored values, from 1.
 	Revision int64
-	// CreatedAt and UpdatedAt are UTC. CreatedAt has millisecond precision, so
-	// that it agrees with the time part of ID.
+	// CreatedAt and UpdatedAt are UTC, in microseconds. The time part of ID is
+	// CreatedAt, to within 2 ms.
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }

@@ -6,21 +6,6 @@ import (
 	"time"
 )
 
-// Kind groups error codes by what the caller can do about them. An edge maps
-// a kind to its own vocabulary (an exit status, a class of HTTP status).
-type Kind uint8
-
-// The kinds of error, from the caller's point of view.
-const (
-	KindInternal        Kind = iota // Our fault; the caller can do nothing.
-	KindInvalid                     // The input is wrong; mend it and send it again.
-	KindUnauthenticated             // The caller is not known.
-	KindForbidden                   // The caller is known and may not do this.
-	KindNotFound                    // The thing named does not exist for this caller.
-	KindConflict                    // The thing exists already, or the state refuses the change.
-	KindUnavailable                 // Something we depend on is down; the same call may work later.
-)
-
 // Code names one way in which a use case can fail. Codes are stable: edges map
 // each to a body or a sentence, and metrics are labelled with them.
 type Code string
@@ -49,40 +34,16 @@ const (
 	CodeIPListFull         Code = "ip_list_full"
 )
 
-var kinds = map[Code]Kind{
-	CodeInternal:           KindInternal,
-	CodeUnavailable:        KindUnavailable,
-	CodeInvalidField:       KindInvalid,
-	CodeDuplicateReference: KindConflict,
-	CodeCustomerNotFound:   KindNotFound,
-	CodeInvalidAPIKey:      KindUnauthenticated,
-	CodeIPNotWhitelisted:   KindForbidden,
-	CodeInsufficientScope:  KindForbidden,
-	CodeTokenNotFound:      KindNotFound,
-	CodeInvalidMerchant:    KindInvalid,
-	CodeMerchantExists:     KindConflict,
-	CodeMerchantNotFound:   KindNotFound,
-	CodeInvalidKey:         KindInvalid,
-	CodeKeyExists:          KindConflict,
-	CodeKeyNotFound:        KindNotFound,
-	CodeInvalidIPEntry:     KindInvalid,
-	CodeIPEntryExists:      KindConflict,
-	CodeIPEntryNotFound:    KindNotFound,
-	CodeIPListEmpty:        KindConflict,
-	CodeIPListFull:         KindConflict,
-}
-
-// Kind returns the kind of c; an unknown code is [KindInternal].
-func (c Code) Kind() Kind { return kinds[c] }
-
-// Codes returns every code that a use case can return, in no set order. Edges
-// test themselves against it.
+// Codes returns every code that a use case can return. Edges test themselves
+// against it.
 func Codes() []Code {
-	codes := make([]Code, 0, len(kinds))
-	for c := range kinds {
-		codes = append(codes, c)
+	return []Code{
+		CodeInternal, CodeUnavailable, CodeInvalidField, CodeDuplicateReference, CodeCustomerNotFound,
+		CodeInvalidAPIKey, CodeIPNotWhitelisted, CodeInsufficientScope, CodeTokenNotFound,
+		CodeInvalidMerchant, CodeMerchantExists, CodeMerchantNotFound,
+		CodeInvalidKey, CodeKeyExists, CodeKeyNotFound,
+		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
 	}
-	return codes
 }
 
 // Error is the one error type that use cases and ports return for failures

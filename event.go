@@ -23,8 +23,12 @@ const (
 // Event is the record of one change. It is written in the transaction of the
 // change and never altered. It holds no personal data.
 type Event struct {
-	ID   EventID
-	Type EventType
+	// Position is the event's place among those of its merchant, from 1 without
+	// gaps, in the order of commits. The store gives it; it is ignored in an
+	// event to write.
+	Position int64
+	ID       EventID
+	Type     EventType
 	// Subject is the id of what changed: a customer, a key, a network. It is
 	// empty when the merchant itself changed.
 	Subject string

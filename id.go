@@ -3,6 +3,8 @@ package grahak
 import (
 	"encoding/binary"
 	"io"
+	"math/bits"
+	"sync"
 	"time"
 )
 
@@ -20,44 +22,59 @@ type KeyID string
 // EventID names an event.
 type EventID string
 
-// idEpoch is the start of the time part of ids, 2020-01-01T00:00:00Z, in Unix
-// milliseconds. Eight base-36 digits reach to the year 2109.
-const idEpoch = 1577836800000
-
+// An id is one number of 16 base-36 digits: ticks of a quarter millisecond since
+// idEpoch, and 40 bits of randomness below them. So ids sort by creation and
+// indexes on them append. The digits suffice to the year 2077.
 const (
-	idDigits   = "0123456789abcdefghijklmnopqrstuvwxyz"
-	idHalf     = 8             // characters of time, and of randomness
-	idHalfSize = 2821109907456 // 36^8
+	idEpoch      = 1577836800000 // 2020-01-01T00:00:00Z in Unix milliseconds
+	ticksPerMS   = 4
+	idRandomBits = 40
+	idDigits     = 16
 )
 
-// newID returns prefix followed by 16 characters of [a-z0-9]: eight of time
-// (milliseconds, so that ids sort by creation and indexes on them append) and
-// eight of randomness (41.4 bits from random, which must be a cryptographic
-// source). It fails only if random fails.
-func newID(prefix string, at time.Time, random io.Reader) (string, error) {
-	var entropy [8]byte
-	if _, err := io.ReadFull(random, entropy[:]); err != nil {
-		return "", err
-	}
-	ms := at.UnixMilli() - idEpoch
-	if ms < 0 {
-		ms = 0
-	}
-	buf := make([]byte, 0, len(prefix)+2*idHalf)
-	buf = append(buf, prefix...)
-	buf = appendBase36(buf, uint64(ms))
-	buf = appendBase36(buf, binary.LittleEndian.Uint64(entropy[:]))
-	return string(buf), nil
+// ticks gives the time parts of ids. It is safe for concurrent use.
+type ticks struct {
+	mu   sync.Mutex
+	last int64
 }
 
-// appendBase36 appends the low eight base-36 digits of n, most significant
-// first.
-func appendBase36(buf []byte, n uint64) []byte {
-	n %= idHalfSize
-	var digits [idHalf]byte
-	for i := idHalf - 1; i >= 0; i-- {
-		digits[i] = idDigits[n%36]
-		n /= 36
+// maxAhead is how far time parts may run ahead of the clock, in ticks. Up to
+// that, ids made one after another sort in that order even within a tick; where
+// more are made, they are made at once, and have no order.
+const maxAhead = 8
+
+// at returns the time part for an id made at t.
+func (k *ticks) at(t time.Time) int64 {
+	now := max(0, (t.UnixMicro()-idEpoch*1000)*ticksPerMS/1000)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case now > k.last:
+		k.last = now
+	case k.last-now < maxAhead:
+		k.last++
+	default:
+		return now
 	}
-	return append(buf, digits[:]...)
+	return k.last
+}
+
+// newID returns prefix and an id of the given tick. It fails only if random,
+// which must be a cryptographic source, fails.
+func newID(prefix string, tick int64, random io.Reader) (string, error) {
+	var entropy [8]byte
+	if _, err := io.ReadFull(random, entropy[:idRandomBits/8]); err != nil {
+		return "", err
+	}
+	high, low := uint64(tick)>>(64-idRandomBits), uint64(tick)<<idRandomBits|binary.LittleEndian.Uint64(entropy[:])
+	buf := append(make([]byte, 0, 24), prefix...)
+	end := len(buf) + idDigits
+	buf = buf[:end]
+	for i := end - 1; i >= len(prefix); i-- {
+		var digit uint64
+		low, digit = bits.Div64(high%36, low, 36)
+		high /= 36
+		buf[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
+	}
+	return string(buf), nil
 }

@@ -106,7 +106,10 @@ func TestRandomSource(t *testing.T) {
 			_, _, err := s.CreateKey(t.Context(), operator(acme), grahak.KeySpec{Scope: grahak.ScopeRead})
 			return err
 		},
-		"rotate": func() error { _, _, err := s.RotateKey(t.Context(), operator(acme), key.ID, 0); return err },
+		"rotate": func() error {
+			_, _, err := s.RotateKey(t.Context(), operator(acme), key.ID, 0, time.Time{})
+			return err
+		},
 	} {
 		if err := call(); !errors.Is(err, broken) || grahak.CodeOf(err) != grahak.CodeInternal {
 			t.Errorf("%s without entropy: got %v, want the source's error as an internal one", name, err)

@@ -154,7 +154,7 @@ func (r *rig) MustKey(tb testing.TB, m grahak.MerchantID, spec grahak.KeySpec) (
 // MustEvents returns all events of merchant m.
 func (r *rig) MustEvents(tb testing.TB, m grahak.MerchantID) []grahak.Event {
 	tb.Helper()
-	events, err := r.store.Events(tb.Context(), m, "", 100_000)
+	events, err := r.store.Events(tb.Context(), m, 0, 100_000)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -22,12 +22,14 @@ type Caller struct {
 	RequestID string
 }
 
-// may returns a [CodeInsufficientScope] error unless the caller has the scope.
+// may returns a [CodeInsufficientScope] error unless the caller's scope covers
+// scope.
 func (c Caller) may(scope Scope) error {
-	if c.Scope == ScopeWrite || c.Scope == scope {
+	switch {
+	case c.Scope == scope, c.Scope == scopeOperator, c.Scope == ScopeWrite && scope == ScopeRead:
 		return nil
 	}
-	return &Error{Code: CodeInsufficientScope, Message: "The API key has read scope; this call needs a key with write scope."}
+	return &Error{Code: CodeInsufficientScope, Message: "The caller's scope does not cover this."}
 }
 
 // Config is what a [Service] is made of. Store and Sealer are required.
@@ -60,6 +62,8 @@ type Service struct {
 	random      io.Reader
 	log         *slog.Logger
 	access      *accessCache
+
+	customerTicks, keyTicks, eventTicks ticks
 }
 
 // NewService returns a Service, or an error that says what cfg lacks.
@@ -166,6 +170,6 @@ func (s *Service) Ready(ctx context.Context) error { return s.store.Ping(ctx) }
 
 // event returns an event of the given type, made now by c.
 func (s *Service) event(c Caller, t EventType, subject string, at time.Time) (Event, error) {
-	id, err := newID("evt_", at, s.random)
+	id, err := newID("evt_", s.eventTicks.at(at), s.random)
 	return Event{ID: EventID(id), Type: t, Subject: subject, Actor: c.Actor, RequestID: c.RequestID, At: at}, err
 }

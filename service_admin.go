@@ -9,7 +9,7 @@ import (
 // Operator returns the caller for an operator's work on merchant m. The actor
 // says who: "cli:" and a user name, for the command line.
 func Operator(m MerchantID, actor string) Caller {
-	return Caller{Merchant: m, Actor: actor, Scope: ScopeWrite}
+	return Caller{Merchant: m, Actor: actor, Scope: scopeOperator}
 }
 
 // CreateMerchant makes the merchant c.Merchant with its own sealing keys.
@@ -95,7 +95,7 @@ func (s *Service) newAPIKey(m MerchantID, secret string, spec KeySpec, now time.
 	case !spec.ExpiresAt.IsZero() && !spec.ExpiresAt.After(now):
 		return APIKey{}, Errorf(CodeInvalidKey, "The key would expire in the past: give a later time.")
 	}
-	id, err := newID("key_", now, s.random)
+	id, err := newID("key_", s.keyTicks.at(now), s.random)
 	if err != nil {
 		return APIKey{}, err
 	}
@@ -114,6 +114,9 @@ func (s *Service) newAPIKey(m MerchantID, secret string, spec KeySpec, now time.
 // Keys returns the merchant's keys, oldest first. Code:
 // [CodeMerchantNotFound].
 func (s *Service) Keys(ctx context.Context, c Caller) ([]APIKey, error) {
+	if err := c.may(scopeOperator); err != nil {
+		return nil, err
+	}
 	if _, err := s.store.Merchant(ctx, c.Merchant); err != nil {
 		return nil, err
 	}
@@ -131,9 +134,10 @@ func (s *Service) RevokeKey(ctx context.Context, c Caller, id KeyID) error {
 
 // RotateKey makes a successor with the label and scope of the key id, returns
 // it with the new key itself, and lets the old one expire after overlap, so
-// that programs can change over. Codes: [CodeKeyNotFound] if the key is
+// that programs can change over. The successor expires at expiresAt, or not if
+// that is zero. Codes: [CodeKeyNotFound] if the key is
 // unknown, revoked or expired; [CodeInvalidKey] for a negative overlap.
-func (s *Service) RotateKey(ctx context.Context, c Caller, id KeyID, overlap time.Duration) (APIKey, string, error) {
+func (s *Service) RotateKey(ctx context.Context, c Caller, id KeyID, overlap time.Duration, expiresAt time.Time) (APIKey, string, error) {
 	if overlap < 0 {
 		return APIKey{}, "", Errorf(CodeInvalidKey, "The overlap cannot be negative.")
 	}
@@ -149,7 +153,7 @@ func (s *Service) RotateKey(ctx context.Context, c Caller, id KeyID, overlap tim
 	if err != nil {
 		return APIKey{}, "", err
 	}
-	next, err := s.newAPIKey(c.Merchant, secret, KeySpec{Label: old.Label, Scope: old.Scope}, now)
+	next, err := s.newAPIKey(c.Merchant, secret, KeySpec{Label: old.Label, Scope: old.Scope, ExpiresAt: expiresAt}, now)
 	if err != nil {
 		return APIKey{}, "", err
 	}
@@ -192,6 +196,9 @@ func (s *Service) RemoveIPEntry(ctx context.Context, c Caller, address string) e
 // IPList returns the merchant, whose IPMode is what the list does, and its
 // entries in the order they were added. Code: [CodeMerchantNotFound].
 func (s *Service) IPList(ctx context.Context, c Caller) (Merchant, []IPEntry, error) {
+	if err := c.may(scopeOperator); err != nil {
+		return Merchant{}, nil, err
+	}
 	m, err := s.store.Merchant(ctx, c.Merchant)
 	if err != nil {
 		return Merchant{}, nil, err
@@ -235,7 +242,7 @@ func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Mic
 // change runs a write that decides about access, with its event, and makes
 // this process see it at once.
 func (s *Service) change(c Caller, t EventType, subject string, at time.Time, write func(Event) error) error {
-	if err := c.may(ScopeWrite); err != nil {
+	if err := c.may(scopeOperator); err != nil {
 		return err
 	}
 	e, err := s.event(c, t, subject, at)

@@ -24,8 +24,8 @@ func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput
 	if err != nil {
 		return CustomerResult{}, err
 	}
-	now := s.clock.Now().UTC().Truncate(time.Millisecond)
-	id, err := newID("cst_", now, s.random)
+	now := s.now()
+	id, err := newID("cst_", s.customerTicks.at(now), s.random)
 	if err != nil {
 		return CustomerResult{}, err
 	}
@@ -126,7 +126,7 @@ func (s *Service) tryUpdate(ctx context.Context, c Caller, ref string, in Custom
 		}
 		return result, true, err
 	}
-	now := s.clock.Now().UTC().Truncate(time.Microsecond)
+	now := s.now()
 	customer.Profile = p
 	customer.Revision++
 	// A clock that was set back must not make a change look older than the

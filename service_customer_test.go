@@ -15,7 +15,7 @@ func TestCreateCustomer(t *testing.T) {
 	t.Parallel()
 	r := MustMerchantRig(t)
 	created := r.MustCreate(t, acme, person("customer@example.com"))
-	at := time.Date(2026, time.March, 17, 14, 13, 37, 123000000, time.UTC)
+	at := time.Date(2026, time.March, 17, 14, 13, 37, 123456000, time.UTC)
 	diff(t, "the new customer", grahak.Customer{
 		ID: created.ID,
 		Profile: grahak.Profile{

@@ -134,7 +134,7 @@ func TestRunWritesWhenKeysWereUsed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events, err := b.store.Events(t.Context(), acme, "", 100)
+		events, err := b.store.Events(t.Context(), acme, 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestRunWritesWhenKeysWereUsed(t *testing.T) {
 		last := use()
 		b.end()
 		diff(t, "last use after the end", last, b.lastUsed(t))
-		after, err := b.store.Events(t.Context(), acme, "", 100)
+		after, err := b.store.Events(t.Context(), acme, 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}

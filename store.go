@@ -40,16 +40,22 @@ type Store interface {
 	KeyStore
 	IPListStore
 
-	// Token returns the unexpired token with the given hash. A token names its
-	// merchant, so there is none to pass. Code: [CodeTokenNotFound].
+	// Token returns the unexpired token of an active merchant with the given
+	// hash. A token names its merchant, so there is none to pass.
+	// Code: [CodeTokenNotFound].
 	Token(ctx context.Context, hash TokenHash, now time.Time) (TokenRecord, error)
 	// PruneTokens deletes at most limit tokens that expired before now and
 	// returns how many it deleted.
 	PruneTokens(ctx context.Context, now time.Time, limit int) (int, error)
 
-	// Events returns at most limit events of the merchant after the one named,
-	// in order of id; from the first if after is empty.
-	Events(ctx context.Context, m MerchantID, after EventID, limit int) ([]Event, error)
+	// Events returns at most limit events of the merchant with a position above
+	// after, in order of position. Whoever follows positions misses nothing.
+	Events(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
+
+	// MasterKeyID returns the id of the master key that merchants' keys are to be
+	// wrapped under, after naming id as that one if there is none yet or no
+	// merchant has keys. An empty id only asks.
+	MasterKeyID(ctx context.Context, id string) (string, error)
 
 	// AccessVersion returns a number that changes whenever a key, an IP list
 	// or a merchant changes, by any process.

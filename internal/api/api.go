@@ -9,6 +9,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	openapi "grahak/api"
 
@@ -31,7 +32,7 @@ func New(service *grahak.Service) *Edge { return &Edge{service: service} }
 // a caller without a valid key learns nothing of the paths below /customers.
 func (e *Edge) Serve(x *web.Exchange) error {
 	path := rawPath(x.Request.URL)
-	if path == "/openapi.yaml" {
+	if strings.TrimSuffix(path, "/") == "/openapi.yaml" {
 		return e.description(x)
 	}
 	t, ok := parsePath(path)

@@ -15,6 +15,7 @@ func (e *Edge) authenticate(x *web.Exchange) (grahak.Caller, error) {
 	x.Version = datedVersion(header.Get("Version"))
 	key, ok := basicKey(header.Get("Authorization"))
 	if !ok {
+		x.Refusal = string(grahak.RefusalMalformed)
 		return grahak.Caller{}, errInvalidAPIKey
 	}
 	merchant := ""
@@ -23,14 +24,16 @@ func (e *Edge) authenticate(x *web.Exchange) (grahak.Caller, error) {
 			// One that is given empty names no merchant of ours, and two that
 			// differ cannot both be right.
 			if value == "" || merchant != "" && merchant != value {
+				x.Refusal = string(grahak.RefusalOtherMerchant)
 				return grahak.Caller{}, errInvalidAPIKey
 			}
 			merchant = value
 		}
 	}
 	access, err := e.service.Authenticate(x.Request.Context(), grahak.Credential{Key: key, Merchant: merchant, Addr: x.Addr})
+	x.Key, x.Refusal = access.KeyID, string(access.Refusal)
 	if id := access.Caller.Merchant; id != "" {
-		x.Merchant, x.Key, x.IPReport = id, access.KeyID, access.IP.WouldRefuse()
+		x.Merchant, x.IPReport = id, access.IP.WouldRefuse()
 		x.Header()["X-Jp-Merchant-Id"] = []string{string(id)}
 	}
 	access.Caller.RequestID = x.RequestID

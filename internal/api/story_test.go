@@ -362,7 +362,7 @@ func (s *story) operate(t *testing.T, words []string) {
 	case "rotate":
 		var next keyRef
 		var k grahak.APIKey
-		k, next.text, err = s.service.RotateKey(t.Context(), operator(string(key.merchant)), key.id, mustDuration(t, arg(3)))
+		k, next.text, err = s.service.RotateKey(t.Context(), operator(string(key.merchant)), key.id, mustDuration(t, arg(3)), time.Time{})
 		next.id, next.merchant = k.ID, k.Merchant
 		s.keys[arg(2)] = next
 	case "ip":

@@ -43,6 +43,7 @@ type Server struct {
 	DemoKey string
 
 	cfg      config.Server
+	version  string
 	log      *slog.Logger
 	lock     *flock.Flock
 	store    *sqlstore.Store
@@ -58,7 +59,7 @@ type Options struct {
 	Logger *slog.Logger
 	// Clock tells the time; default [grahak.SystemClock].
 	Clock grahak.Clock
-	// Version is shown in metrics.
+	// Version is shown in the log and in metrics.
 	Version string
 }
 
@@ -73,7 +74,7 @@ func Start(ctx context.Context, cfg config.Server, opts Options) (*Server, error
 	if opts.Clock == nil {
 		opts.Clock = grahak.SystemClock{}
 	}
-	s := &Server{cfg: cfg, log: opts.Logger}
+	s := &Server{cfg: cfg, version: opts.Version, log: opts.Logger}
 	if err := s.start(ctx, opts); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -138,7 +139,13 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		Random:         rand.Reader,
 		TrustedProxies: proxies,
 	}), tlsConfig, s.log)
-	s.ops = web.NewServer(ops.New(ops.Config{Service: s.Service, Ready: s.ready, Metrics: metrics.Handler(), Logger: s.log}), nil, s.log)
+	s.ops = web.NewServer(web.NewHandler(web.Config{
+		Edge:     ops.New(ops.Config{Service: s.Service, Ready: s.ready, Metrics: metrics.Handler()}),
+		Logger:   s.log,
+		Observer: metrics,
+		Clock:    opts.Clock,
+		Random:   rand.Reader,
+	}), nil, s.log)
 	// A profile takes as long as it is asked to.
 	s.ops.WriteTimeout = 0
 	return nil
@@ -207,7 +214,7 @@ func listen(ctx context.Context, addr, flag string) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("the address %s is in use: stop the program that uses it, or give another with %s", addr, flag)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("this user may not listen on %s: give a port above 1023 with %s, or allow it", addr, flag)
+		return nil, fmt.Errorf("this user may not listen on %s: give a port above 1023 with %s, or allow it (on Linux, as root: sysctl net.ipv4.ip_unprivileged_port_start=443)", addr, flag)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on %s (%s): %w", addr, flag, err)
 	}
@@ -233,12 +240,19 @@ func (s *Server) sealer(ctx context.Context) (*seal.Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
+	named, err := s.store.MasterKeyID(ctx, master.ID())
+	if err != nil {
+		return nil, err
+	}
+	if err := sameMasterKey(named, master); err != nil {
+		s.fault = err
+		s.log.Error("customers cannot be served", "error", err)
+		return seal.Broken(err), nil
+	}
 	sealer := seal.New(master, s.store)
 	for _, m := range merchants {
 		if err := sealer.Check(ctx, m.ID); err != nil {
-			s.fault = err
-			s.log.Error("customers cannot be served", "error", err)
-			break
+			s.log.Error("the customers of a merchant cannot be served", "merchant", m.ID, "error", err)
 		}
 	}
 	return sealer, nil
@@ -306,6 +320,8 @@ func (s *Server) Run(ctx context.Context) error {
 			failed <- err
 		}
 	}
+	s.log.Info("started", "environment", s.cfg.Environment, "version", s.version, "api", s.APIAddr().String(), "operations", s.OpsAddr().String())
+	defer s.log.Info("stopped")
 	go serve(s.api, web.Limit(s.listener.api, s.cfg.MaxConnections))
 	go serve(s.ops, s.listener.ops)
 	var err error

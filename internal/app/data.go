@@ -39,10 +39,9 @@ func OpenData(ctx context.Context, data config.Data, key config.MasterKey, log *
 	if err != nil {
 		return nil, err
 	}
-	master, err := readMasterKey(data, key, false)
-	sealer := seal.Broken(err)
-	if err == nil {
-		sealer = seal.New(master, store)
+	sealer, err := dataSealer(ctx, store, data, key)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
 	}
 	service, err := grahak.NewService(grahak.Config{Store: store, Sealer: sealer, Environment: store.Environment(), Logger: log})
 	if err != nil {
@@ -51,14 +50,30 @@ func OpenData(ctx context.Context, data config.Data, key config.MasterKey, log *
 	return &Data{Service: service, Store: store, Sealer: sealer}, nil
 }
 
-// CheckMasterKey returns nil if a merchant made now would have its keys under
-// the same master key as the others, so that the server can open them.
-func (d *Data) CheckMasterKey(ctx context.Context) error {
-	merchants, err := d.Service.Merchants(ctx)
-	if err != nil || len(merchants) == 0 {
-		return err
+// dataSealer returns the sealer of an existing folder. If the master key cannot
+// be had, or is not the one that the folder's merchants are under, it is one
+// that says so when it is needed.
+func dataSealer(ctx context.Context, store *sqlstore.Store, data config.Data, key config.MasterKey) (*seal.Sealer, error) {
+	master, err := readMasterKey(data, key, false)
+	if err != nil {
+		return seal.Broken(err), nil
 	}
-	return d.Sealer.Check(ctx, merchants[0].ID)
+	named, err := store.MasterKeyID(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := sameMasterKey(named, master); err != nil {
+		return seal.Broken(err), nil
+	}
+	return seal.New(master, store), nil
+}
+
+// sameMasterKey returns an error unless master is the key that is named.
+func sameMasterKey(named string, master *seal.MasterKey) error {
+	if named == master.ID() {
+		return nil
+	}
+	return fmt.Errorf("the data is sealed under master key %s, but the configured master key is %s: configure the right one", named, master.ID())
 }
 
 // Close closes the folder.

@@ -25,17 +25,26 @@ type keyCmd struct {
 
 // keyFlags describe a key to make or import.
 type keyFlags struct {
-	Label     string `env:"GRAHAK_LABEL" placeholder:"TEXT" help:"What the key is for, such as 'checkout backend'."`
-	Scope     string `default:"write" enum:"read,write" env:"GRAHAK_SCOPE" placeholder:"read|write" help:"What the key may do; write includes read."`
-	ExpiresIn span   `placeholder:"SPAN" env:"GRAHAK_EXPIRES_IN" help:"Let the key expire after this time, such as 90d, 24h or 30m; without it the key does not expire."`
+	Label string `env:"GRAHAK_LABEL" placeholder:"TEXT" help:"What the key is for, such as 'checkout backend'."`
+	Scope string `default:"write" enum:"read,write" env:"GRAHAK_SCOPE" placeholder:"read|write" help:"What the key may do; write includes read."`
+	expiryFlag
+}
+
+// expiryFlag gives a key an end.
+type expiryFlag struct {
+	ExpiresIn *span `placeholder:"SPAN" env:"GRAHAK_EXPIRES_IN" help:"Let the key expire after this time, such as 90d, 24h or 30m; without it the key does not expire."`
+}
+
+// time is when the key expires, zero for never.
+func (f expiryFlag) time() time.Time {
+	if f.ExpiresIn == nil {
+		return time.Time{}
+	}
+	return grahak.SystemClock{}.Now().Add(time.Duration(*f.ExpiresIn))
 }
 
 func (f keyFlags) spec() grahak.KeySpec {
-	spec := grahak.KeySpec{Label: f.Label, Scope: grahak.Scope(f.Scope)}
-	if f.ExpiresIn > 0 {
-		spec.ExpiresAt = grahak.SystemClock{}.Now().Add(time.Duration(f.ExpiresIn))
-	}
-	return spec
+	return grahak.KeySpec{Label: f.Label, Scope: grahak.Scope(f.Scope), ExpiresAt: f.time()}
 }
 
 type keyCreateCmd struct {
@@ -194,6 +203,7 @@ func (c keyRevokeCmd) Run(ctx context.Context, std Streams) error {
 type keyRotateCmd struct {
 	ID      string `arg:"" help:"Id of the key, as in grahak key list."`
 	Overlap span   `default:"24h" env:"GRAHAK_OVERLAP" placeholder:"SPAN" help:"For how long the old key still works, such as 7d, 24h or 0s."`
+	expiryFlag
 	merchantFlag
 	target
 	jsonFlag
@@ -201,7 +211,7 @@ type keyRotateCmd struct {
 
 // Help is what `grahak key rotate --help` says above the flags.
 func (keyRotateCmd) Help() string {
-	return `The successor has the label and scope of the old key, and is shown once. Both work until the overlap is over, so that programs can change to the new one:
+	return `The successor has the label and scope of the old key but not its expiry, and is shown once. Both work until the overlap is over, so that programs can change to the new one:
 
   grahak key rotate key_2rxaxzlnq1qj99so --overlap 7d --merchant acme`
 }
@@ -209,7 +219,7 @@ func (keyRotateCmd) Help() string {
 // Run makes the successor and shows it.
 func (c keyRotateCmd) Run(ctx context.Context, std Streams) error {
 	return c.with(ctx, std, func(d *app.Data) error {
-		k, secret, err := d.Service.RotateKey(ctx, c.caller(), grahak.KeyID(c.ID), time.Duration(c.Overlap))
+		k, secret, err := d.Service.RotateKey(ctx, c.caller(), grahak.KeyID(c.ID), time.Duration(c.Overlap), c.time())
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -97,6 +98,9 @@ func (s *span) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not a duration: write it like 90d, 24h or 30m", text)
 	}
 	if in != string(text) {
+		if d > math.MaxInt64/24 {
+			return fmt.Errorf("%q is too long: at most %dd", text, math.MaxInt64/24/time.Hour)
+		}
 		d *= 24
 	}
 	*s = span(d)

@@ -27,7 +27,7 @@ func (serveCmd) Help() string {
 
 In production it makes nothing by itself and needs a master key, under which all personal data is sealed; it names whatever is missing:
 
-  openssl rand -base64 32 >master.key && chmod 600 master.key
+  (umask 077; openssl rand -base64 32 >master.key)
   grahak serve --env production --master-key-file master.key
 
 Then make merchants and keys with grahak merchant create and grahak key create while it runs. Keep the master key apart from the data and its backups: without it no customer can be read.
@@ -76,7 +76,12 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 	line("Operations   http://%s (health, metrics; keep it private)", server.OpsAddr())
 	curl := "curl"
 	if c.TLSSelfSigned {
-		ca := shellWord(filepath.Join(c.TLSDir(), tlscert.CAFile))
+		ca := filepath.Join(c.TLSDir(), tlscert.CAFile)
+		// The client that is to trust it runs in a folder of its own.
+		if absolute, err := filepath.Abs(ca); err == nil {
+			ca = absolute
+		}
+		ca = shellWord(ca)
 		line("Trust        %s: curl --cacert %s, or NODE_EXTRA_CA_CERTS=%s", ca, ca, ca)
 		curl = "curl --cacert " + ca
 	}
@@ -142,5 +147,5 @@ func programName() string {
 	if strings.Contains(filepath.ToSlash(os.Args[0]), "/go-build") {
 		return "go run ./cmd/grahak"
 	}
-	return "grahak"
+	return shellWord(os.Args[0])
 }

@@ -6,15 +6,15 @@ package ops
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"log/slog"
 	"mime"
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"strings"
 	"time"
 
 	"grahak"
+	"grahak/internal/web"
 )
 
 // Service is what the listener asks of the domain; [grahak.Service] is one.
@@ -30,12 +30,10 @@ type Config struct {
 	// it is asked besides the service.
 	Ready   func() error
 	Metrics http.Handler
-	// Logger is told of faults of ours.
-	Logger *slog.Logger
 }
 
-// Edge answers the operations listener. It implements [http.Handler] and is
-// safe for concurrent use.
+// Edge answers the operations listener. It implements [web.Edge] and is safe for
+// concurrent use.
 type Edge struct {
 	cfg Config
 	mux *http.ServeMux
@@ -47,7 +45,7 @@ func New(cfg Config) *Edge {
 	e.mux.HandleFunc("GET /healthz", e.health)
 	e.mux.HandleFunc("GET /readyz", e.ready)
 	e.mux.Handle("GET /metrics", cfg.Metrics)
-	e.mux.HandleFunc("POST /client-auth-tokens/verify", e.verifyToken)
+	e.mux.Handle("POST "+verifyRoute, http.NotFoundHandler())
 	e.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	e.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	e.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -56,8 +54,39 @@ func New(cfg Config) *Edge {
 	return e
 }
 
-// ServeHTTP implements [http.Handler].
-func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
+var _ web.Edge = (*Edge)(nil)
+
+// verifyRoute is the one route that is not a matter of routine.
+const verifyRoute = "/client-auth-tokens/verify"
+
+// Serve implements [web.Edge].
+func (e *Edge) Serve(x *web.Exchange) error {
+	_, pattern := e.mux.Handler(x.Request)
+	_, x.Route, _ = strings.Cut(pattern, " ")
+	x.Quiet = x.Route != verifyRoute
+	if x.Route == verifyRoute {
+		return e.verifyToken(x)
+	}
+	x.Delegate(e.mux)
+	return nil
+}
+
+// Fail implements [web.Edge].
+func (e *Edge) Fail(x *web.Exchange, err error) {
+	code := grahak.CodeOf(err)
+	x.Code = string(code)
+	switch code {
+	case codeMalformedBody:
+		sendError(x, http.StatusBadRequest, code, "Send client_auth_token in a JSON object or a form.")
+	case grahak.CodeTokenNotFound:
+		sendError(x, http.StatusNotFound, code, "There is no such token, or it has expired.")
+	case grahak.CodeUnavailable:
+		x.RetryAfter(time.Second)
+		sendError(x, http.StatusServiceUnavailable, code, "Temporarily unavailable.")
+	default:
+		sendError(x, http.StatusInternalServerError, grahak.CodeInternal, "Internal error; quote the x-request-id header to the operator.")
+	}
+}
 
 // health answers that the process lives, whatever the state of its storage.
 func (e *Edge) health(w http.ResponseWriter, _ *http.Request) {
@@ -81,61 +110,74 @@ func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
 	send(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
-// maxTokenBody bounds the body of a token check, in bytes.
-const maxTokenBody = 4 << 10
+const codeMalformedBody grahak.Code = "malformed_body"
 
 // verifyToken answers what a client auth token names. The token comes as
 // client_auth_token in a JSON object or a form, never in the URL, where it
 // would be logged on the way.
-func (e *Edge) verifyToken(w http.ResponseWriter, r *http.Request) {
-	token, ok := bodyToken(w, r)
-	if !ok {
-		sendError(w, http.StatusBadRequest, "malformed_body", "Send client_auth_token in a JSON object or a form.")
-		return
+func (e *Edge) verifyToken(x *web.Exchange) error {
+	token, err := bodyToken(x)
+	if err != nil {
+		return err
 	}
-	record, err := e.cfg.Service.VerifyToken(r.Context(), token)
-	var known *grahak.Error
-	switch {
-	case err == nil:
-		send(w, http.StatusOK, struct {
-			Merchant  grahak.MerchantID `json:"merchant_id"`
-			Customer  grahak.CustomerID `json:"customer_id"`
-			ExpiresAt string            `json:"client_auth_token_expiry"`
-		}{record.Merchant, record.Customer, record.ExpiresAt.UTC().Format(time.RFC3339)})
-	case !errors.As(err, &known):
-		e.cfg.Logger.Error("cannot verify a client auth token", "error", err)
-		sendError(w, http.StatusInternalServerError, string(grahak.CodeInternal), "Internal error; see the server's log.")
-	case known.Code.Kind() == grahak.KindNotFound:
-		sendError(w, http.StatusNotFound, string(known.Code), known.Message)
-	default:
-		w.Header().Set("Retry-After", "1")
-		sendError(w, http.StatusServiceUnavailable, string(known.Code), known.Message)
+	record, err := e.cfg.Service.VerifyToken(x.Request.Context(), token)
+	if err != nil {
+		return err
 	}
+	x.Merchant, x.Customer = record.Merchant, record.Customer
+	return sendJSON(x, http.StatusOK, struct {
+		Merchant  grahak.MerchantID `json:"merchant_id"`
+		Customer  grahak.CustomerID `json:"customer_id"`
+		ExpiresAt string            `json:"client_auth_token_expiry"`
+	}{record.Merchant, record.Customer, record.ExpiresAt.UTC().Format(time.RFC3339)})
 }
 
-func bodyToken(w http.ResponseWriter, r *http.Request) (string, bool) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxTokenBody)
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err == nil && media == "application/json" {
-		var body struct {
-			Token string `json:"client_auth_token"`
+// maxTokenBody bounds the body of a token check, in bytes.
+const maxTokenBody = 4 << 10
+
+// bodyToken returns the token in the body.
+func bodyToken(x *web.Exchange) (string, error) {
+	malformed := &grahak.Error{Code: codeMalformedBody}
+	raw, err := x.ReadBody(maxTokenBody)
+	if err != nil {
+		return "", malformed
+	}
+	var body struct {
+		Token string `json:"client_auth_token"`
+	}
+	media := "application/x-www-form-urlencoded"
+	if given := x.Request.Header.Get("Content-Type"); given != "" {
+		if media, _, err = mime.ParseMediaType(given); err != nil {
+			return "", malformed
 		}
-		err := json.NewDecoder(r.Body).Decode(&body)
-		return body.Token, err == nil && body.Token != ""
 	}
-	// Only the body counts: a token in the query has been logged already.
-	r.URL.RawQuery = url.Values{}.Encode()
-	if err := r.ParseForm(); err != nil {
-		return "", false
+	switch media {
+	case "application/json":
+		err = json.Unmarshal(raw, &body)
+	case "application/x-www-form-urlencoded":
+		var form url.Values
+		form, err = url.ParseQuery(string(raw))
+		body.Token = form.Get("client_auth_token")
 	}
-	token := r.PostForm.Get("client_auth_token")
-	return token, token != ""
+	if err != nil || body.Token == "" {
+		return "", malformed
+	}
+	return body.Token, nil
 }
 
-func sendError(w http.ResponseWriter, status int, code, message string) {
-	send(w, status, map[string]string{"error_code": code, "error_message": message})
+func sendJSON(x *web.Exchange, status int, body any) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	x.JSON(status, append(raw, '\n'))
+	return nil
 }
 
+func sendError(x *web.Exchange, status int, code grahak.Code, message string) {
+	// A map of strings always has a JSON form.
+	_ = sendJSON(x, status, map[string]string{"error_code": string(code), "error_message": message})
+}
 func send(w http.ResponseWriter, status int, body any) {
 	raw, err := json.Marshal(body)
 	if err != nil {

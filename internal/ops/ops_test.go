@@ -76,9 +76,10 @@ func MustServe(tb testing.TB) *server {
 	if _, s.key, err = s.service.CreateKey(tb.Context(), caller, grahak.KeySpec{Scope: grahak.ScopeWrite}); err != nil {
 		tb.Fatal(err)
 	}
-	edge := ops.New(ops.Config{Service: s.service, Ready: s.ready, Metrics: metrics.Handler(), Logger: slog.New(slog.DiscardHandler)})
+	edge := ops.New(ops.Config{Service: s.service, Ready: s.ready, Metrics: metrics.Handler()})
 	handler := web.NewHandler(web.Config{Edge: api.New(s.service), Logger: logger, Observer: metrics, Clock: s.clock, Random: rand.Reader})
-	s.ops, s.api = listen(tb, edge), listen(tb, handler)
+	operations := web.NewHandler(web.Config{Edge: edge, Logger: logger, Observer: metrics, Clock: s.clock, Random: rand.Reader})
+	s.ops, s.api = listen(tb, operations), listen(tb, handler)
 	return s
 }
 

@@ -23,6 +23,7 @@ import (
 type conn struct {
 	driver     driver.Conn // nil when closed
 	statements map[string]statement
+	batch      batch               // what the transaction that runs has made so far; the writer's only
 	args       []driver.NamedValue // of the statement that runs
 	values     []driver.Value      // of the row that was read last
 }
@@ -217,11 +218,9 @@ func (c *conn) snapshot(fn func() error) error {
 	if _, err := c.exec("BEGIN"); err != nil {
 		return err
 	}
-	err := fn()
-	if _, endErr := c.exec("ROLLBACK"); err == nil {
-		err = endErr
-	}
-	return err
+	// Even after a panic the next reader must not find this moment.
+	defer func() { _, _ = c.exec("ROLLBACK") }()
+	return fn()
 }
 
 // micros is how a time is stored: microseconds since 1970 UTC, NULL for none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"time"
 
 	"grahak"
@@ -25,6 +26,7 @@ func (s *Store) CreateCustomer(ctx context.Context, m grahak.MerchantID, c graha
 		if n == 0 {
 			return grahak.Errorf(grahak.CodeDuplicateReference, "A customer with this reference exists.")
 		}
+		tx.batch.created(m)
 		if err := insertEvent(tx, m, e); err != nil {
 			return err
 		}
@@ -32,15 +34,21 @@ func (s *Store) CreateCustomer(ctx context.Context, m grahak.MerchantID, c graha
 	})
 }
 
-// Customer implements [grahak.CustomerStore]. The two halves of the union run
-// one after the other, so a hit by id costs one look-up.
+// Customer implements [grahak.CustomerStore]. SQLite runs the halves of the
+// union one after the other, so a hit by id costs one look-up; the order is not
+// relied upon.
 func (s *Store) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (c grahak.CustomerRecord, err error) {
 	err = s.read(ctx, func(r *conn) error {
-		row := r.queryRow(`SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2
+		err := r.query(func(row row) error {
+			var err error
+			if c, err = scanCustomer(row); err == nil && c.ID == id {
+				return io.EOF
+			}
+			return err
+		}, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2
 			UNION ALL SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND reference_index = $3`,
 			string(m), string(id), reference[:])
-		c, err = scanCustomer(row)
-		if errors.Is(err, sql.ErrNoRows) {
+		if err == nil && c.ID == "" {
 			return errCustomerNotFound
 		}
 		return err
@@ -94,7 +102,8 @@ func (s *Store) Customers(ctx context.Context, m grahak.MerchantID, before graha
 	}
 	err = s.read(ctx, func(r *conn) error {
 		return r.snapshot(func() error {
-			if err := r.queryRow(`SELECT count(*) FROM customers WHERE merchant_id = $1`, string(m)).Scan(&total); err != nil {
+			err := r.queryRow(`SELECT total FROM customer_counts WHERE merchant_id = $1`, string(m)).Scan(&total)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}
 			return r.query(func(row row) error {

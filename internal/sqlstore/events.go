@@ -19,19 +19,23 @@ func insertEvent(tx *conn, m grahak.MerchantID, e grahak.Event) error {
 		}
 		changed = strings.Join(names, ",")
 	}
-	_, err := tx.exec(`INSERT INTO events (merchant_id, id, type, subject, revision, changed, actor, request_id, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		string(m), string(e.ID), string(e.Type), e.Subject, e.Revision, changed, e.Actor, e.RequestID, e.At.UnixMicro())
+	position, err := tx.batch.nextPosition(tx, m)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO events (merchant_id, position, id, type, subject, revision, changed, actor, request_id, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		string(m), position, string(e.ID), string(e.Type), e.Subject, e.Revision, changed, e.Actor, e.RequestID, e.At.UnixMicro())
 	return err
 }
 
 // Events implements [grahak.Store].
-func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after grahak.EventID, limit int) (list []grahak.Event, err error) {
+func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after int64, limit int) (list []grahak.Event, err error) {
 	err = s.read(ctx, func(r *conn) error {
 		return r.query(func(row row) error {
 			var e grahak.Event
 			var changed sql.NullString
 			var at int64
-			if err := row.Scan((*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &at); err != nil {
+			if err := row.Scan(&e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &at); err != nil {
 				return err
 			}
 			if changed.Valid {
@@ -44,8 +48,8 @@ func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after grahak.Ev
 			e.At = time.UnixMicro(at).UTC()
 			list = append(list, e)
 			return nil
-		}, `SELECT id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3`,
-			string(m), string(after), limit)
+		}, `SELECT position, id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND position > $2 ORDER BY position LIMIT $3`,
+			string(m), after, limit)
 	})
 	return list, err
 }

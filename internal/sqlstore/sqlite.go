@@ -19,6 +19,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"grahak"
+	"grahak/internal/disk"
 )
 
 // Page caches, in KiB. The writer's holds the upper levels of the index on
@@ -27,6 +28,10 @@ const (
 	writerCacheKiB = 24 << 10
 	readerCacheKiB = 4 << 10
 )
+
+// maxKeptLog is what is kept of the write-ahead log's file when it starts again,
+// in bytes: it grows beyond only while a long read holds on to it.
+const maxKeptLog = 128 << 20
 
 func dsn(cfg Config, pragmas ...string) string {
 	q := url.Values{"_pragma": append([]string{
@@ -45,6 +50,7 @@ func writerDSN(cfg Config) string {
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
 		"wal_autocheckpoint(0)",
+		fmt.Sprintf("journal_size_limit(%d)", maxKeptLog),
 		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),
 	)
 }
@@ -56,9 +62,9 @@ func readerDSN(cfg Config) string {
 //go:embed migrations/sqlite/*.sql
 var sqliteMigrations embed.FS
 
-// migrate brings the schema up to date. It refuses a schema that is newer than
-// this program.
-func migrate(ctx context.Context, db *sql.DB, cfg Config) error {
+// prepareSchema makes sure that the schema is the one this program knows. It
+// migrates an older one if cfg.Environment is set and is the store's own.
+func prepareSchema(ctx context.Context, db *sql.DB, cfg Config) error {
 	files, err := fs.Sub(sqliteMigrations, "migrations/sqlite")
 	if err != nil {
 		return err
@@ -69,18 +75,40 @@ func migrate(ctx context.Context, db *sql.DB, cfg Config) error {
 	}
 	sources := provider.ListSources()
 	newest := sources[len(sources)-1].Version
-	current, err := provider.GetDBVersion(ctx)
-	if err != nil {
+	current, err := schemaVersion(ctx, db)
+	folder := filepath.Dir(cfg.Path)
+	switch {
+	case err != nil:
 		return err
-	}
-	if current > newest {
-		return fmt.Errorf("the database in %s has schema version %d, but this grahak knows only up to %d: use the newer grahak that made it", filepath.Dir(cfg.Path), current, newest)
-	}
-	if current == newest {
+	case current == newest:
 		return nil
+	case current > newest:
+		return fmt.Errorf("the database in %s has schema version %d, but this grahak knows only up to %d: use the newer grahak that made it", folder, current, newest)
+	case cfg.Environment == "" && current == 0:
+		return ErrNoStore
+	case cfg.Environment == "":
+		return fmt.Errorf("the database in %s has schema version %d and this grahak needs %d: start `grahak serve` of this version first, which brings it up to date", folder, current, newest)
+	case current > 0:
+		// A store of the other environment is left as it is.
+		if _, err := recordEnvironment(ctx, db, cfg); err != nil {
+			return err
+		}
 	}
 	_, err = provider.Up(ctx)
 	return err
+}
+
+// schemaVersion returns the version of the last migration, 0 for an empty
+// database. It looks by itself, because goose takes a table that cannot be read
+// for one that does not exist.
+func schemaVersion(ctx context.Context, db *sql.DB) (version int64, err error) {
+	var tables int
+	err = db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'goose_db_version'`).Scan(&tables)
+	if err != nil || tables == 0 {
+		return 0, err
+	}
+	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
+	return version, err
 }
 
 // primary returns the primary result code in err's chain, and false if err
@@ -105,8 +133,9 @@ const retryStorage = 2 * time.Second
 // storageError turns a failure of the storage itself into a
 // [grahak.CodeUnavailable] error. Anything else is returned as it is.
 func storageError(err error) error {
-	if err == nil {
-		return nil
+	var known *grahak.Error
+	if err == nil || errors.As(err, &known) {
+		return err
 	}
 	if errors.Is(err, errClosed) {
 		return grahak.Unavailable("the storage is closed", retryStorage, err)
@@ -126,13 +155,20 @@ func storageError(err error) error {
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
 		what = "the database cannot be written"
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		what = "the database is damaged"
+		what = "the database is damaged: restore it from a backup"
 	case sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
 		what = "the storage ran out of memory or was interrupted"
 	default:
 		return err
 	}
 	return grahak.Unavailable(what, retryStorage, err)
+}
+
+// noSpace reports whether the disk that holds folder has no room for the files
+// that SQLite works with, which it reports as an error of the disk.
+func noSpace(folder string) bool {
+	free, err := disk.Free(folder)
+	return err == nil && free < 1<<20
 }
 
 // explain turns an error of opening the database into one sentence that says
@@ -147,12 +183,14 @@ func explain(path string, err error) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS),
 		isSQLite && (code == sqlite3.SQLITE_READONLY || code == sqlite3.SQLITE_CANTOPEN || code == sqlite3.SQLITE_PERM):
 		return fmt.Errorf("the database %s cannot be written: make the folder %s and the files in it writable for this user (%w)", path, folder, err)
-	case errors.Is(err, syscall.ENOSPC), isSQLite && code == sqlite3.SQLITE_FULL:
+	case errors.Is(err, syscall.ENOSPC), isSQLite && (code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_IOERR && noSpace(folder)):
 		return fmt.Errorf("the disk that holds %s is full: free some space and start again; nothing is lost (%w)", folder, err)
 	case damaged(err):
 		return fmt.Errorf("the database %s is damaged or not a database: restore it from a backup; it was left as it is (%w)", path, err)
 	case isSQLite && (code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED):
 		return fmt.Errorf("the database %s is locked by another process: stop that one or try again (%w)", path, err)
+	case isSQLite && code == sqlite3.SQLITE_IOERR:
+		return fmt.Errorf("the disk that holds %s returned an error: look at the system's log (%w)", folder, err)
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("the folder %s does not exist: make it, or give another with --data (%w)", folder, err)
 	}

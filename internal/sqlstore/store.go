@@ -75,10 +75,15 @@ var ErrNoStore = errors.New("there is no database yet")
 
 // readConns is how many reads run at once. A read is CPU work on cached pages,
 // so more than a few per processor only cost memory.
-func readConns() int { return max(4, 2*runtime.GOMAXPROCS(0)) }
+func readConns() int { return min(max(4, 2*runtime.GOMAXPROCS(0)), 16) }
 
-// Open opens the store, makes it if it does not exist, and brings its schema up
-// to date. Errors that an operator can mend are one sentence that says how.
+// readWait is how long a read waits for a connection.
+const readWait = 5 * time.Second
+
+// Open opens the store. If cfg.Environment is set it makes a store that does not
+// exist and brings an older schema up to date; otherwise it refuses both, so
+// that a command never changes the schema under a server that runs. Errors that
+// an operator can mend are one sentence that says how.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.LockWait == 0 {
 		cfg.LockWait = 5 * time.Second
@@ -106,7 +111,7 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if err := migrate(ctx, db, cfg); err != nil {
+	if err := prepareSchema(ctx, db, cfg); err != nil {
 		return err
 	}
 	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
@@ -218,20 +223,32 @@ func (s *Store) disconnect() error {
 }
 
 // Check reads the whole database and returns what is wrong with it, a line
-// each; nothing when it is sound. It may take minutes on a large one.
+// each; nothing when it is sound. It may take minutes on a large one. It reads a
+// table at a time, because the write-ahead log cannot start again during a read.
 func (s *Store) Check(ctx context.Context) (found []string, err error) {
 	err = s.read(ctx, func(r *conn) error {
+		var tables []string
 		err := r.query(func(row row) error {
-			var text string
-			err := row.Scan(&text)
-			for line := range strings.Lines(text) {
-				line = strings.TrimSpace(line)
-				if line != "ok" && !strings.HasPrefix(line, "***") {
-					found = append(found, line)
-				}
-			}
+			var name string
+			err := row.Scan(&name)
+			tables = append(tables, name)
 			return err
-		}, "PRAGMA integrity_check")
+		}, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`)
+		for _, table := range tables {
+			if err == nil {
+				err = r.query(func(row row) error {
+					var text string
+					err := row.Scan(&text)
+					for line := range strings.Lines(text) {
+						line = strings.TrimSpace(line)
+						if line != "ok" && !strings.HasPrefix(line, "***") {
+							found = append(found, line)
+						}
+					}
+					return err
+				}, "PRAGMA integrity_check("+table+")")
+			}
+		}
 		if damaged(err) {
 			// The damage ended the check itself.
 			found = append(found, err.Error())
@@ -242,18 +259,42 @@ func (s *Store) Check(ctx context.Context) (found []string, err error) {
 	return found, err
 }
 
-// read runs fn with a read connection. fn must not keep it. The context bounds
-// the wait for a connection only: a statement that is under way is not worth
-// the cost of being interruptible, since every read is bounded.
+// MasterKeyID implements [grahak.Store].
+func (s *Store) MasterKeyID(ctx context.Context, id string) (string, error) {
+	const query = `SELECT master_key_id FROM instance WHERE id = 1`
+	var named sql.NullString
+	err := s.read(ctx, func(r *conn) error { return r.queryRow(query).Scan(&named) })
+	if err != nil || id == "" || named.String == id {
+		return named.String, err
+	}
+	err = s.write(ctx, func(tx *conn) error {
+		_, err := tx.exec(`UPDATE instance SET master_key_id = $1
+			WHERE id = 1 AND (master_key_id IS NULL OR NOT EXISTS (SELECT 1 FROM keysets))`, id)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	// It may be that another is named for good.
+	err = s.read(ctx, func(r *conn) error { return r.queryRow(query).Scan(&named) })
+	return named.String, err
+}
+
+// read runs fn with a read connection. fn must not keep it. The context and
+// readWait bound the wait for a connection only: a statement that is under way
+// is not worth the cost of being interruptible, since every read of a request
+// is bounded.
 func (s *Store) read(ctx context.Context, fn func(*conn) error) error {
 	var c *conn
 	select {
 	case c = <-s.readers:
 	default:
+		wait, cancel := context.WithTimeout(ctx, readWait)
+		defer cancel()
 		select {
 		case c = <-s.readers:
-		case <-ctx.Done():
-			return grahak.Unavailable("no read connection became free in time", time.Second, ctx.Err())
+		case <-wait.Done():
+			return grahak.Unavailable("no read connection became free in time", time.Second, wait.Err())
 		}
 	}
 	defer func() { s.readers <- c }()

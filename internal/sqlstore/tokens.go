@@ -34,7 +34,8 @@ func (s *Store) Token(ctx context.Context, hash grahak.TokenHash, now time.Time)
 	token := grahak.TokenRecord{Hash: hash}
 	err := s.read(ctx, func(r *conn) error {
 		var expires int64
-		err := r.queryRow(`SELECT merchant_id, customer_id, expires_at FROM client_auth_tokens WHERE hash = $1 AND expires_at > $2`, hash[:], now.UnixMicro()).
+		err := r.queryRow(`SELECT t.merchant_id, t.customer_id, t.expires_at FROM client_auth_tokens t JOIN merchants m ON m.id = t.merchant_id
+			WHERE t.hash = $1 AND t.expires_at > $2 AND m.disabled_at IS NULL`, hash[:], now.UnixMicro()).
 			Scan((*string)(&token.Merchant), (*string)(&token.Customer), &expires)
 		if errors.Is(err, sql.ErrNoRows) {
 			return grahak.Errorf(grahak.CodeTokenNotFound, "There is no such token, or it has expired.")

@@ -22,7 +22,9 @@ const (
 	queueSize = 1024
 	// maxBatch bounds how many writes share a commit.
 	maxBatch = 256
-	// writeWait is how long a caller waits for its write to be committed.
+	// writeWait is how long a caller waits for its write to be committed, unless
+	// the lock may take longer: who gives up before the writer does would take a
+	// change that happens for one that failed.
 	writeWait = 10 * time.Second
 	// retryQueue is when to try again after the queue was full.
 	retryQueue = time.Second
@@ -57,7 +59,8 @@ type writer struct {
 	observer    Observer
 	clock       grahak.Clock
 	log         *slog.Logger
-	lockTries   int // how often the lock is asked for before a batch fails
+	lockTries   int           // how often the lock is asked for before a batch fails
+	wait        time.Duration // how long a caller waits for its write
 	jobs        chan *job
 	quit        chan struct{}
 	stopped     chan struct{}
@@ -72,6 +75,7 @@ func newWriter(c *conn, checkpoints *checkpointer, cfg Config) *writer {
 		clock:       cfg.Clock,
 		log:         cfg.Logger,
 		lockTries:   1,
+		wait:        max(writeWait, cfg.LockWait+writeWait/2),
 		jobs:        make(chan *job, queueSize),
 		quit:        make(chan struct{}),
 		stopped:     make(chan struct{}),
@@ -94,7 +98,7 @@ func (w *writer) do(ctx context.Context, fn func(*conn) error) error {
 	default:
 		return grahak.Unavailable("too many writes are waiting", retryQueue, nil)
 	}
-	timeout := time.NewTimer(writeWait)
+	timeout := time.NewTimer(w.wait)
 	defer timeout.Stop()
 	cancelled := ctx.Done()
 	for {
@@ -208,8 +212,12 @@ func (w *writer) commit(jobs []*job) {
 // transaction itself did.
 func (w *writer) transact(jobs []*job) (failed *job, err error) {
 	if err := w.begin(); err != nil {
+		// Should an earlier transaction still be open, the next one begins
+		// clean.
+		w.rollback()
 		return nil, asUnavailable(err)
 	}
+	w.conn.batch.reset()
 	for _, j := range jobs {
 		j.err = runJob(j, w.conn)
 		var decided *grahak.Error
@@ -219,7 +227,11 @@ func (w *writer) transact(jobs []*job) (failed *job, err error) {
 		}
 	}
 	start := w.clock.Now()
-	if _, err := w.conn.exec("COMMIT"); err != nil {
+	err = w.conn.batch.flush(w.conn)
+	if err == nil {
+		_, err = w.conn.exec("COMMIT")
+	}
+	if err != nil {
 		w.rollback()
 		return nil, asUnavailable(err)
 	}

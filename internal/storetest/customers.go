@@ -131,7 +131,7 @@ func customerUpdate(r *rig) {
 	r.wantCustomer(other, twin)
 	r.wantToken(token)
 	events := r.MustEvents(own)
-	r.wantEqual("the last event", events[len(events)-1], event)
+	r.wantEqual("the last event", events[len(events)-1], placed(event, len(events)))
 	_, err = r.store.Customer(r.Context(), own, "", given.Reference)
 	r.wantCode("the reference of the update", err, grahak.CodeCustomerNotFound)
 

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"sync"
 	"time"
 
 	"grahak"
@@ -8,6 +9,7 @@ import (
 
 var eventTests = []test{
 	{"round trip", eventRoundTrip},
+	{"positions", eventPositions},
 	{"pages", eventPages},
 	{"every change", everyChange},
 	{"no change", noChange},
@@ -36,49 +38,120 @@ func eventRoundTrip(r *rig) {
 		e := r.event(grahak.EventCustomerUpdated, string(c.ID), 7, grahak.FieldLastName, grahak.FieldEmail)
 		alter(&e)
 		r.must(r.store.CreateCustomer(r.Context(), own, c, e, nil))
-		want = append(want, e)
+		want = append(want, placed(e, len(want)+1))
 	}
 	r.wantEqual("the events", r.MustEvents(own), want)
+}
+
+// placed is e at a position.
+func placed(e grahak.Event, position int) grahak.Event {
+	e.Position = int64(position)
+	return e
 }
 
 func eventPages(r *rig) {
 	r.MustMerchant(own)
 	r.MustMerchant(other)
 	want := r.MustEvents(own)
-	// Written out of order, beside another merchant's.
+	// Written out of the order of their ids and times, beside another
+	// merchant's: clocks may be set back, and the order is that of commits.
 	const n = 20
 	made := make([]grahak.Event, n)
 	for i := range made {
 		made[i] = r.event(grahak.EventCustomerCreated, "cst_0000000000000001", 1)
-		// Clocks may be set back; the order is that of ids.
 		made[i].At = start.Add(-time.Duration(i) * time.Second)
 	}
 	for i := range made {
 		c := r.customer()
-		r.must(r.store.CreateCustomer(r.Context(), own, c, made[i*7%n], nil))
+		e := made[i*7%n]
+		r.must(r.store.CreateCustomer(r.Context(), own, c, e, nil))
+		want = append(want, placed(e, len(want)+1))
 		r.MustCustomer(other)
 	}
-	want = append(want, made...)
+	last := int64(len(want))
 	for _, c := range []struct {
 		name  string
-		after grahak.EventID
+		after int64
 		limit int
 		want  []grahak.Event
 	}{
-		{"from the first", "", 5, want[:5]},
-		{"after one", want[4].ID, 5, want[5:10]},
-		{"after one that does not exist", want[4].ID + "x", 2, want[5:7]},
-		{"up to the end", want[n-2].ID, 5, want[n-1:]},
-		{"after the last", want[n].ID, 5, nil},
-		{"all", "", all, want},
+		{"from the first", 0, 5, want[:5]},
+		{"after one", 5, 5, want[5:10]},
+		{"up to the end", last - 1, 5, want[last-1:]},
+		{"after the last", last, 5, nil},
+		{"all", 0, all, want},
 	} {
 		got, err := r.store.Events(r.Context(), own, c.after, c.limit)
 		r.must(err)
 		r.wantEqual(c.name, got, c.want)
 	}
-	none, err := r.store.Events(r.Context(), nobody, "", all)
+	none, err := r.store.Events(r.Context(), nobody, 0, all)
 	r.must(err)
 	r.wantEqual("nobody's events", none, []grahak.Event(nil))
+}
+
+// eventPositions has many write at once and follows the positions meanwhile:
+// they have no gap, no reader misses one, and a customer's revisions are in
+// order.
+func eventPositions(r *rig) {
+	r.MustMerchant(own)
+	const writers, each = 8, 20
+	var written sync.WaitGroup
+	for range writers {
+		written.Go(func() {
+			c := r.customer()
+			if err := r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil); err != nil {
+				r.Errorf("CreateCustomer: %v", err)
+			}
+			for range each - 1 {
+				c = r.next(c)
+				if done, err := r.store.UpdateCustomer(r.Context(), own, c, r.updated(c), nil); err != nil || !done {
+					r.Errorf("UpdateCustomer: %t, %v", done, err)
+				}
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() {
+		written.Wait()
+		close(finished)
+	}()
+	followed := r.follow(finished)
+	revisions := make(map[string]int64)
+	for i, e := range followed {
+		if e.Position != int64(i+1) {
+			r.Fatalf("event %d of those followed has the position %d", i+1, e.Position)
+		}
+		if e.Revision != 0 && e.Revision != revisions[e.Subject]+1 {
+			r.Errorf("at position %d the revision of %s is %d, want %d", e.Position, e.Subject, e.Revision, revisions[e.Subject]+1)
+		}
+		revisions[e.Subject] = e.Revision
+	}
+	if want := 1 + writers*each; len(followed) != want {
+		r.Errorf("%d events were followed, want %d", len(followed), want)
+	}
+}
+
+// follow reads the events as they come until finished is closed and none is
+// left.
+func (r *rig) follow(finished <-chan struct{}) (followed []grahak.Event) {
+	var after int64
+	for {
+		last := false
+		select {
+		case <-finished:
+			last = true
+		default:
+		}
+		page, err := r.store.Events(r.Context(), own, after, 7)
+		r.must(err)
+		if len(page) > 0 {
+			followed = append(followed, page...)
+			after = page[len(page)-1].Position
+		} else if last {
+			return followed
+		}
+	}
 }
 
 // everyChange makes each change once. Each writes exactly its event, and moves
@@ -144,7 +217,7 @@ func everyChange(r *rig) {
 			continue
 		}
 		if change.event.Type != "" {
-			want = append(want, change.event)
+			want = append(want, placed(change.event, len(want)+1))
 		}
 		r.wantEqual(change.name+": the events", r.MustEvents(own), want)
 		if moved := r.MustVersion() != version; moved != change.access {
@@ -173,7 +246,7 @@ func noChange(r *rig) {
 		e := r.event(grahak.EventKeyRevoked, "", 0)
 		r.must(repeated.perform(r.now(), e))
 		want, version := r.MustState(own), r.MustVersion()
-		r.wantEqual(repeated.name+": the last event", want.Events[len(want.Events)-1], e)
+		r.wantEqual(repeated.name+": the last event", want.Events[len(want.Events)-1], placed(e, len(want.Events)))
 		r.must(repeated.perform(r.now(), r.event(grahak.EventKeyRevoked, "", 0)))
 		r.wantEqual(repeated.name+" again: what the merchant has", r.MustState(own), want)
 		r.wantEqual(repeated.name+" again: the access version", r.MustVersion(), version)

@@ -27,7 +27,7 @@ func merchantRoundTrip(r *rig) {
 		keys := grahak.Keyset{MasterKeyID: "mk_" + string(m.ID), Sealing: []byte("\x00s" + m.ID), Indexing: []byte("\xffi" + m.ID)}
 		event := r.event(grahak.EventMerchantCreated, "", 0)
 		r.must(r.store.CreateMerchant(r.Context(), m, keys, event))
-		r.wantEqual(name, r.MustState(m.ID), state{Merchant: m, Keyset: keys, Events: []grahak.Event{event}})
+		r.wantEqual(name, r.MustState(m.ID), state{Merchant: m, Keyset: keys, Events: []grahak.Event{placed(event, 1)}})
 	}
 }
 

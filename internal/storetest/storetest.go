@@ -259,7 +259,7 @@ const all = 1 << 20
 // MustEvents returns all events of the merchant.
 func (r *rig) MustEvents(m grahak.MerchantID) []grahak.Event {
 	r.Helper()
-	events, err := r.store.Events(r.Context(), m, "", all)
+	events, err := r.store.Events(r.Context(), m, 0, all)
 	r.must(err)
 	return events
 }

@@ -18,6 +18,9 @@ const (
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 16 << 10
+	// maxStreams is how many requests an HTTP/2 connection may have at once, so
+	// that the limit on connections is one on requests as well.
+	maxStreams = 32
 )
 
 // NewServer returns a server for h with every limit set. tlsConfig may be nil.
@@ -30,6 +33,7 @@ func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		DisableGeneralOptionsHandler: true,
 		// net/http reports here what clients do wrong at the level of
 		// connections, a broken TLS handshake say; worth seeing only when

@@ -81,6 +81,8 @@ type Exchange struct {
 	Code     string // the error code answered
 	Version  string // the API version the client names
 	IPReport bool   // the merchant's IP list would refuse the address
+	Refusal  string // why the credential was refused; clients are not told
+	Quiet    bool   // an exchange of routine, logged for debugging only
 
 	// Buf is scratch space for the edge, kept from one request to the next.
 	Buf []byte
@@ -117,6 +119,36 @@ func (x *Exchange) Send(status int, contentType []string, body []byte) {
 	// An error here means that the client has gone; there is nobody to tell.
 	_, _ = x.writer.Write(body)
 }
+
+// Delegate has h answer.
+func (x *Exchange) Delegate(h http.Handler) {
+	h.ServeHTTP(&statusRecorder{ResponseWriter: x.writer, x: x}, x.Request)
+}
+
+// statusRecorder notes the status of an answer in its exchange.
+type statusRecorder struct {
+	http.ResponseWriter
+	x *Exchange
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (r *statusRecorder) WriteHeader(status int) {
+	if r.x.status == 0 {
+		r.x.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (r *statusRecorder) Write(b []byte) (int, error) {
+	if r.x.status == 0 {
+		r.x.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets [http.ResponseController] reach what is behind.
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // RetryAfter sets the Retry-After header, rounded up to whole seconds, at
 // least one.
@@ -218,7 +250,7 @@ const statusClientGone = 499
 // report writes the one event of a request.
 func (h *Handler) report(x *Exchange, took time.Duration) {
 	status := x.status
-	if errors.Is(x.Request.Context().Err(), context.Canceled) {
+	if status == http.StatusServiceUnavailable && errors.Is(x.cause, context.Canceled) {
 		status = statusClientGone
 	}
 	route := x.Route
@@ -232,14 +264,17 @@ func (h *Handler) report(x *Exchange, took time.Duration) {
 	// gone.
 	fault := status >= 500 || x.panicked
 	level := slog.LevelInfo
-	if fault {
+	switch {
+	case fault:
 		level = slog.LevelError
+	case x.Quiet:
+		level = slog.LevelDebug
 	}
 	ctx := context.Background()
 	if !h.cfg.Logger.Enabled(ctx, level) {
 		return
 	}
-	var space [14]slog.Attr
+	var space [15]slog.Attr
 	attrs := append(space[:0],
 		slog.String("request_id", x.RequestID),
 		slog.String("method", method),
@@ -259,6 +294,7 @@ func (h *Handler) report(x *Exchange, took time.Duration) {
 		attrs = append(attrs, slog.String("addr", x.Addr.String()))
 	}
 	text("code", x.Code)
+	text("refusal", x.Refusal)
 	text("version", x.Version)
 	if x.IPReport {
 		attrs = append(attrs, slog.String("ip_list", "would refuse"))

@@ -332,7 +332,7 @@ func checkEvents(t *testing.T, data string, want []*tracked) (updates int) {
 	if err != nil || len(records) != len(want) || total != int64(len(want)) {
 		t.Fatalf("the store has %d customers, total %d (%v), want %d", len(records), total, err, len(want))
 	}
-	events, err := store.Events(t.Context(), merchant, "", most)
+	events, err := store.Events(t.Context(), merchant, 0, most)
 	if err != nil {
 		t.Fatal(err)
 	}

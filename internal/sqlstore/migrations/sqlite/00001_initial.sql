@@ -2,9 +2,11 @@
 
 -- One row. access_version changes whenever a key, an IP list or a merchant
 -- changes, so that every process can tell that what it remembers is out of date.
+-- master_key_id names the master key that merchants' keys are wrapped under.
 CREATE TABLE instance (
     id             INTEGER PRIMARY KEY CHECK (id = 1),
     environment    TEXT    NOT NULL,
+    master_key_id  TEXT,
     access_version INTEGER NOT NULL,
     created_at     INTEGER NOT NULL
 ) STRICT;
@@ -66,9 +68,18 @@ CREATE TABLE customers (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX customers_reference ON customers (merchant_id, reference_index);
 
--- Append-only. A change and its event are one transaction.
+-- How many customers a merchant has. The writer adds what a transaction made,
+-- once a transaction.
+CREATE TABLE customer_counts (
+    merchant_id TEXT    NOT NULL PRIMARY KEY,
+    total       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Append-only. A change and its event are one transaction. A merchant's
+-- positions are 1, 2, 3 … in the order of commits.
 CREATE TABLE events (
     merchant_id TEXT    NOT NULL,
+    position    INTEGER NOT NULL,
     id          TEXT    NOT NULL,
     type        TEXT    NOT NULL,
     subject     TEXT    NOT NULL,
@@ -77,7 +88,7 @@ CREATE TABLE events (
     actor       TEXT    NOT NULL,
     request_id  TEXT    NOT NULL,
     at          INTEGER NOT NULL,
-    PRIMARY KEY (merchant_id, id)
+    PRIMARY KEY (merchant_id, position)
 ) STRICT, WITHOUT ROWID;
 
 -- A token is looked up by its hash alone: it is all that its bearer has.
@@ -94,6 +105,7 @@ CREATE INDEX client_auth_tokens_expiry ON client_auth_tokens (expires_at);
 -- +goose Down
 DROP TABLE client_auth_tokens;
 DROP TABLE events;
+DROP TABLE customer_counts;
 DROP TABLE customers;
 DROP TABLE ip_list;
 DROP TABLE api_keys;
