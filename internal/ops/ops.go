@@ -178,6 +178,7 @@ func sendError(x *web.Exchange, status int, code grahak.Code, message string) {
 	// A map of strings always has a JSON form.
 	_ = sendJSON(x, status, map[string]string{"error_code": string(code), "error_message": message})
 }
+
 func send(w http.ResponseWriter, status int, body any) {
 	raw, err := json.Marshal(body)
 	if err != nil {

@@ -119,8 +119,9 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal("the disk did not fill up")
 		}
 
-		// Every write fails as an outage, alone and among others, and every read
-		// works.
+		// A smaller write might still fit; now none does. Every write fails as an
+		// outage, alone and among others, and every read works.
+		limitFiles(t, server, 4096)
 		wantUnavailable("another write", create(c, full))
 		a, err := c.do(t.Context(), http.MethodPost, "/customers/"+written[0].last.ID, url.Values{"first_name": {"Nobody"}})
 		if err != nil {
