@@ -59,7 +59,8 @@ func SelfSigned(folder string, now time.Time) (cert, key string, err error) {
 	return cert, key, nil
 }
 
-const validity = 5 * 365 * 24 * time.Hour
+// validity is as long as the strictest clients accept (825 days).
+const validity = 820 * 24 * time.Hour
 
 // generate returns the content of the three files.
 func generate(now time.Time) (map[string][]byte, error) {
