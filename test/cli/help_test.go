@@ -106,11 +106,11 @@ var (
 	merchantFlags = with(dataFlags, map[string]flag{
 		"merchant": {value: "ID", env: "GRAHAK_MERCHANT"},
 	})
-	jsonFlags = map[string]flag{"json": {env: "GRAHAK_JSON"}}
-	keyFlags  = with(merchantFlags, map[string]flag{
-		"label":      {value: "TEXT", env: "GRAHAK_LABEL"},
-		"scope":      {value: "read|write", fallback: "write", env: "GRAHAK_SCOPE"},
-		"expires-in": {value: "SPAN", env: "GRAHAK_EXPIRES_IN"},
+	jsonFlags   = map[string]flag{"json": {env: "GRAHAK_JSON"}}
+	expiryFlags = map[string]flag{"expires-in": {value: "SPAN", env: "GRAHAK_EXPIRES_IN"}}
+	keyFlags    = with(merchantFlags, expiryFlags, map[string]flag{
+		"label": {value: "TEXT", env: "GRAHAK_LABEL"},
+		"scope": {value: "read|write", fallback: "write", env: "GRAHAK_SCOPE"},
 	})
 	serverFlags = with(dataFlags, map[string]flag{
 		"env":                  {value: "sandbox|production", fallback: "sandbox", env: "GRAHAK_ENV"},
@@ -146,7 +146,7 @@ var commandFlags = map[string]map[string]flag{
 	"key import":       keyFlags,
 	"key list":         with(merchantFlags, jsonFlags),
 	"key revoke":       merchantFlags,
-	"key rotate":       with(merchantFlags, jsonFlags, map[string]flag{"overlap": {value: "SPAN", fallback: "24h", env: "GRAHAK_OVERLAP"}}),
+	"key rotate":       with(merchantFlags, jsonFlags, expiryFlags, map[string]flag{"overlap": {value: "SPAN", fallback: "24h", env: "GRAHAK_OVERLAP"}}),
 	"iplist add":       with(merchantFlags, map[string]flag{"label": {value: "TEXT", env: "GRAHAK_LABEL"}}),
 	"iplist remove":    merchantFlags,
 	"iplist list":      with(merchantFlags, jsonFlags),

@@ -52,11 +52,14 @@ func TestLogOnTerminal(t *testing.T) {
 	cmd.Env, cmd.Stderr = testkit.Env(), program
 	p := startCommand(t, cmd)
 	caller{base: field(t, p.banner(t), "Base URL")}.list(t)
-	line, err := bufio.NewReader(person).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
+	reader := bufio.NewReader(person)
+	for _, pattern := range []string{`^time=\S+ level=INFO msg=started environment=sandbox `, `^time=\S+ level=INFO msg=request .* status=401 `} {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustMatch(t, "the log on a terminal", line, pattern)
 	}
-	mustMatch(t, "the log on a terminal", line, `^time=\S+ level=INFO msg=request .* status=401 `)
 	p.stop(t, syscall.SIGTERM)
 }
 
