@@ -72,6 +72,85 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
+// A key that is known but not valid is refused with the first reason that holds,
+// and the log may name it; the caller is nobody.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	revoke := func(t *testing.T, r *rig, key grahak.KeyID) {
+		t.Helper()
+		wantCode(t, r.RevokeKey(t.Context(), operator(acme), key), "")
+	}
+	expire := func(_ *testing.T, r *rig, _ grahak.KeyID) { r.clock.Advance(time.Hour) }
+	disable := func(t *testing.T, r *rig, _ grahak.KeyID) {
+		t.Helper()
+		wantCode(t, r.DisableMerchant(t.Context(), operator(acme)), "")
+	}
+	type change func(*testing.T, *rig, grahak.KeyID)
+	for _, c := range []struct {
+		name     string
+		changes  []change
+		merchant string
+		want     grahak.Refusal
+	}{
+		{"revoked", []change{revoke}, "", grahak.RefusalRevoked},
+		{"expired", []change{expire}, "", grahak.RefusalExpired},
+		{"of a disabled merchant", []change{disable}, "", grahak.RefusalMerchantDisabled},
+		{"of another merchant", nil, string(rival), grahak.RefusalOtherMerchant},
+		{"revoked, expired, disabled, another's", []change{revoke, expire, disable}, string(rival), grahak.RefusalRevoked},
+		{"expired, disabled, another's", []change{expire, disable}, string(rival), grahak.RefusalExpired},
+		{"disabled, another's", []change{disable}, string(rival), grahak.RefusalMerchantDisabled},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := MustMerchantRig(t)
+			// The expiry is that of a whole second, since times are stored in
+			// microseconds.
+			key, secret := r.MustKey(t, acme, grahak.KeySpec{ExpiresAt: r.clock.Now().Truncate(time.Second).Add(time.Hour)})
+			cred := grahak.Credential{Key: secret, Merchant: string(acme), Addr: netip.MustParseAddr("192.0.2.1")}
+			access, err := r.Authenticate(t.Context(), cred)
+			wantCode(t, err, "")
+			diff(t, "the refusal of a valid key", grahak.Refusal(""), access.Refusal)
+			// A list that would refuse the address as well says nothing more.
+			if _, err := r.AddIPEntry(t.Context(), operator(acme), "198.51.100.1", ""); err != nil {
+				t.Fatal(err)
+			}
+			wantCode(t, r.SetIPMode(t.Context(), operator(acme), grahak.IPModeEnforce), "")
+			for _, change := range c.changes {
+				change(t, r, key.ID)
+			}
+			if c.merchant != "" {
+				cred.Merchant = c.merchant
+			}
+			access, err = r.Authenticate(t.Context(), cred)
+			wantCode(t, err, grahak.CodeInvalidAPIKey)
+			diff(t, "the outcome", grahak.Access{KeyID: key.ID, Refusal: c.want}, access)
+			// Clients are not told which of the reasons it was.
+			diff(t, "what the client is told", "The API key is not valid.", err.Error())
+		})
+	}
+}
+
+// Who is refused for the address is known, and not refused for the key.
+func TestRefusedAddress(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	key, secret := r.MustKey(t, acme, grahak.KeySpec{})
+	if _, err := r.AddIPEntry(t.Context(), operator(acme), "198.51.100.0/24", ""); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, r.SetIPMode(t.Context(), operator(acme), grahak.IPModeEnforce), "")
+	access, err := r.Authenticate(t.Context(), grahak.Credential{Key: secret, Addr: netip.MustParseAddr("192.0.2.1")})
+	wantCode(t, err, grahak.CodeIPNotWhitelisted)
+	if !access.IP.Refused() {
+		t.Errorf("the list says %+v", access.IP)
+	}
+	access.IP = grahak.IPVerdict{}
+	diff(t, "who was refused", grahak.Access{
+		Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeWrite},
+		KeyID:  key.ID,
+	}, access)
+}
+
 // What this process changes holds for the very next request, with no time
 // passing and the key in memory.
 func TestOwnChangesHoldAtOnce(t *testing.T) {

@@ -351,6 +351,85 @@ func TestScopes(t *testing.T) {
 	diff(t, "the events of callers who may not write", before, r.MustEvents(t, acme))
 }
 
+// An operator may do what keys may, but no key has an operator's scope.
+func TestOperatorScope(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	ctx, c := t.Context(), operator(acme)
+	result, err := r.CreateCustomer(ctx, c, person("ref"), true)
+	wantCode(t, err, "")
+	id := string(result.Customer.ID)
+	_, err = r.Customer(ctx, c, id, true)
+	wantCode(t, err, "")
+	_, err = r.UpdateCustomer(ctx, c, id, grahak.CustomerInput{FirstName: given("New")}, true)
+	wantCode(t, err, "")
+	page, err := r.Customers(ctx, c, grahak.ListQuery{Limit: 1})
+	wantCode(t, err, "")
+	diff(t, "customers", int64(1), page.Total)
+	// Of another merchant's an operator's caller sees no more than a key's.
+	_, err = r.Customer(ctx, operator(rival), id, false)
+	wantCode(t, err, grahak.CodeCustomerNotFound)
+
+	before := r.MustEvents(t, acme)
+	for _, scope := range []grahak.Scope{c.Scope, "Write", "read,write", "*"} {
+		_, _, err = r.CreateKey(ctx, c, grahak.KeySpec{Scope: scope})
+		wantCode(t, err, grahak.CodeInvalidKey)
+		_, err = r.ImportKey(ctx, c, "0123456789abcdef", grahak.KeySpec{Scope: scope})
+		wantCode(t, err, grahak.CodeInvalidKey)
+	}
+	diff(t, "events of keys that were not made", before, r.MustEvents(t, acme))
+}
+
+// A key of write scope may all that one of read scope may, and the successor of
+// a key no more than the key.
+func TestScopesOfKeys(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	r.MustCreate(t, acme, person("ref"))
+	for _, scope := range []grahak.Scope{grahak.ScopeRead, grahak.ScopeWrite} {
+		key, secret := r.MustKey(t, acme, grahak.KeySpec{Scope: scope})
+		next, nextSecret, err := r.RotateKey(t.Context(), operator(acme), key.ID, time.Hour, time.Time{})
+		wantCode(t, err, "")
+		diff(t, "the successor's scope", scope, next.Scope)
+		for _, text := range []string{secret, nextSecret} {
+			access, err := r.Authenticate(t.Context(), grahak.Credential{Key: text})
+			wantCode(t, err, "")
+			_, err = r.Customer(t.Context(), access.Caller, "ref", false)
+			wantCode(t, err, "")
+			_, err = r.Customers(t.Context(), access.Caller, grahak.ListQuery{Limit: 1})
+			wantCode(t, err, "")
+			_, err = r.UpdateCustomer(t.Context(), access.Caller, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			want := grahak.CodeInsufficientScope
+			if scope == grahak.ScopeWrite {
+				want = ""
+			}
+			wantCode(t, err, want)
+			_, err = r.Keys(t.Context(), access.Caller)
+			wantCode(t, err, grahak.CodeInsufficientScope)
+		}
+	}
+}
+
+// The successor of a rotated key expires when it is asked to, not in the past.
+func TestRotateKeyToOneThatExpires(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	key, _ := r.MustKey(t, acme, grahak.KeySpec{})
+	expiry := r.clock.Now().Truncate(time.Second).Add(2 * time.Hour)
+	_, _, err := r.RotateKey(t.Context(), operator(acme), key.ID, time.Hour, r.clock.Now().Add(-time.Second))
+	wantCode(t, err, grahak.CodeInvalidKey)
+	next, secret, err := r.RotateKey(t.Context(), operator(acme), key.ID, time.Hour, expiry)
+	wantCode(t, err, "")
+	diff(t, "the successor's expiry", expiry, next.ExpiresAt)
+	r.clock.Advance(expiry.Sub(r.clock.Now()) - time.Nanosecond)
+	_, err = r.Authenticate(t.Context(), grahak.Credential{Key: secret})
+	wantCode(t, err, "")
+	r.clock.Advance(time.Nanosecond)
+	access, err := r.Authenticate(t.Context(), grahak.Credential{Key: secret})
+	wantCode(t, err, grahak.CodeInvalidAPIKey)
+	diff(t, "the refusal", grahak.RefusalExpired, access.Refusal)
+}
+
 // Neither a key, nor a token, nor anything personal is in any file.
 func TestNothingToReadOnDisk(t *testing.T) {
 	t.Parallel()

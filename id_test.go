@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -37,6 +39,197 @@ func TestIDsSortByTime(t *testing.T) {
 		if !idForm.MatchString(string(e.ID)) {
 			t.Errorf("the event id %q does not have the form %s", e.ID, idForm)
 		}
+	}
+}
+
+// idTick returns the time part of an id: its 16 base-36 digits are one number of
+// which the lowest 40 bits are random.
+func idTick(tb testing.TB, id string) int64 {
+	tb.Helper()
+	_, digits, _ := strings.Cut(id, "_")
+	n, ok := new(big.Int).SetString(digits, 36)
+	if !ok || !idForm.MatchString(id) {
+		tb.Fatalf("the id %q does not have the form %s", id, idForm)
+	}
+	return n.Rsh(n, 40).Int64()
+}
+
+// tickOf returns the time part for a moment: quarter milliseconds since 2020.
+func tickOf(t time.Time) int64 {
+	return int64(t.Sub(time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)) / (250 * time.Microsecond))
+}
+
+// sameRandom is a Service on r's store whose ids differ by their time parts
+// only: the one of its next id is that of the clock.
+func (r *rig) sameRandom(tb testing.TB) *grahak.Service {
+	tb.Helper()
+	return MustService(tb, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Random: endless(0xff)})
+}
+
+// Time parts are those of the clock, but for what is made one after another: up
+// to eight quarter milliseconds ahead of the clock it sorts in that order.
+func TestTimePartsOfIDs(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	const tick = 250 * time.Microsecond
+	r.clock.Advance(r.clock.Now().Truncate(time.Millisecond).Add(time.Millisecond).Sub(r.clock.Now()))
+	begin := tickOf(r.clock.Now())
+	s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock})
+	made := 0
+	for _, step := range []struct {
+		name    string
+		advance time.Duration
+		want    []int64 // of the ids made then, in ticks after the first
+	}{
+		{"at first", 0, []int64{0}},
+		{"in the next tick", tick, []int64{1}},
+		{"at its end", tick - time.Microsecond, []int64{2}}, // one ahead of the clock
+		{"in the tick after it", time.Microsecond, []int64{3}},
+		{"much later", 25 * time.Millisecond, []int64{102, 103, 104, 105, 106, 107, 108, 109, 110}},
+		{"when eight ahead", 0, []int64{102, 102}},
+		{"a tick later", tick, []int64{111, 103}},
+		{"when the clock has caught up", 9 * tick, []int64{112, 113}},
+		{"set back a little", -3 * tick, []int64{114, 115, 116, 117, 109}},
+		{"set back an hour", -time.Hour, []int64{109 - 4*3_600_000, 109 - 4*3_600_000}},
+		{"set right again", time.Hour + 9*tick, []int64{118}},
+	} {
+		r.clock.Advance(step.advance)
+		var got []int64
+		for range step.want {
+			result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(made)), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made++
+			got = append(got, idTick(t, string(result.Customer.ID))-begin)
+			// What customer.go says of the two.
+			if apart := tickOf(result.Customer.CreatedAt) - begin - got[len(got)-1]; apart < -8 || apart > 0 {
+				t.Errorf("%s: the time part of %s is %d quarter milliseconds after CreatedAt", step.name, result.Customer.ID, -apart)
+			}
+		}
+		diff(t, step.name, step.want, got)
+	}
+}
+
+// What is made one after another in one moment is listed in that order, and so
+// are its events.
+func TestIDsOfOneMomentAreInOrder(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	const each = 9
+	s := r.sameRandom(t)
+	var customers, listed []grahak.CustomerID
+	for i := range each {
+		result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		customers = append(customers, result.Customer.ID)
+	}
+	page, err := s.Customers(t.Context(), caller(acme, grahak.ScopeRead), grahak.ListQuery{Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range slices.Backward(page.Customers) {
+		listed = append(listed, c.ID)
+	}
+	diff(t, "customers, oldest first", customers, listed)
+
+	events := r.MustEvents(t, acme)[1:] // but for the merchant's own
+	for i := range each {
+		if want := idTick(t, string(customers[0])) + int64(i); idTick(t, string(customers[i])) != want || idTick(t, string(events[i].ID)) != want {
+			t.Errorf("create %d gave the customer %s and the event %s", i, customers[i], events[i].ID)
+		}
+	}
+
+	var keys []grahak.KeyID
+	for range each {
+		key, _ := r.MustKey(t, acme, grahak.KeySpec{})
+		keys = append(keys, key.ID)
+	}
+	if !slices.IsSorted(keys) {
+		t.Errorf("keys of one moment do not sort in the order they were made: %q", keys)
+	}
+}
+
+// Callers at the same moment never share a time part while there are some left.
+func TestTimePartsUnderLoad(t *testing.T) {
+	t.Parallel()
+	const callers = 9
+	for range 10 {
+		r := MustMerchantRig(t)
+		s := r.sameRandom(t)
+		ids := make([]string, callers)
+		start := make(chan struct{})
+		var group sync.WaitGroup
+		for i := range callers {
+			group.Go(func() {
+				<-start
+				result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), false)
+				if err != nil {
+					t.Error(err)
+				}
+				ids[i] = string(result.Customer.ID)
+			})
+		}
+		close(start)
+		group.Wait()
+		slices.Sort(ids)
+		if t.Failed() || len(slices.Compact(ids)) != callers {
+			t.Fatalf("got the ids %q", ids)
+		}
+	}
+}
+
+// All 40 random bits are in the id as they came, and the time above them up to
+// the last year of ids.
+func TestBitsOfIDs(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	low := new(big.Int).SetInt64(1<<40 - 1)
+	for _, years := range []int{0, 20, 50} {
+		r.clock.Advance(time.Date(2026+years, time.March, 17, 0, 0, 0, 0, time.UTC).Sub(r.clock.Now()))
+		for _, fill := range []byte{0, 1, 0x80, 0xff} {
+			s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Random: endless(fill)})
+			result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(years, fill)), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := string(result.Customer.ID)
+			diff(t, "the time part of "+id, tickOf(r.clock.Now()), idTick(t, id))
+			n, _ := new(big.Int).SetString(strings.TrimPrefix(id, "cst_"), 36)
+			diff(t, "the random part of "+id, int64(fill)*0x0101010101, n.And(n, low).Int64())
+		}
+	}
+}
+
+// An id is looked up before references, though somebody's reference is the same
+// text, whichever came first.
+func TestIDBeforeReference(t *testing.T) {
+	t.Parallel()
+	for _, idFirst := range []bool{true, false} {
+		// The id that the first customer of such a service has at this moment.
+		r := MustMerchantRig(t)
+		foreseen, err := r.sameRandom(t).CreateCustomer(t.Context(), caller(rival, grahak.ScopeWrite), person("x"), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := string(foreseen.Customer.ID)
+		byReference := func() { r.MustCreate(t, acme, person(id)) }
+		if !idFirst {
+			byReference()
+		}
+		owner, err := r.sameRandom(t).CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("owner of the id"), false)
+		if err != nil || string(owner.Customer.ID) != id {
+			t.Fatalf("got %v, %v, want the id %s", owner, err, id)
+		}
+		if idFirst {
+			byReference()
+		}
+		diff(t, fmt.Sprintf("id first: %t", idFirst), owner.Customer, r.MustCustomer(t, acme, id))
+		_, err = r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), id, grahak.CustomerInput{FirstName: given("New")}, false)
+		wantCode(t, err, "")
+		diff(t, "who was updated", "New", r.MustCustomer(t, acme, "owner of the id").FirstName)
 	}
 }
 

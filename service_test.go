@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -165,6 +166,46 @@ func TestRunWritesWhenKeysWereUsed(t *testing.T) {
 		}
 		diff(t, "events of that", events, after)
 		diff(t, "faults logged", "", b.log.String())
+	})
+}
+
+// Only a request that goes through is a use of its key.
+func TestRefusedKeysAreNotUsed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := MustBackground(t)
+		_, secret, err := b.CreateKey(t.Context(), operator(acme), grahak.KeySpec{Scope: grahak.ScopeRead})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.AddIPEntry(t.Context(), operator(acme), "198.51.100.0/24", ""); err != nil {
+			t.Fatal(err)
+		}
+		listed, unlisted := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("192.0.2.1")
+		for _, step := range []struct {
+			name string
+			mode grahak.IPMode
+			cred grahak.Credential
+			want grahak.Code
+		}{
+			{"an unlisted address, enforced", grahak.IPModeEnforce, grahak.Credential{Key: secret, Addr: unlisted}, grahak.CodeIPNotWhitelisted},
+			{"no address, enforced", grahak.IPModeEnforce, grahak.Credential{Key: secret}, grahak.CodeIPNotWhitelisted},
+			{"another merchant", grahak.IPModeEnforce, grahak.Credential{Key: secret, Merchant: "rival", Addr: listed}, grahak.CodeInvalidAPIKey},
+			{"a listed address, enforced", grahak.IPModeEnforce, grahak.Credential{Key: secret, Addr: listed}, ""},
+			{"an unlisted address, reported", grahak.IPModeReport, grahak.Credential{Key: secret, Addr: unlisted}, ""},
+			{"an unlisted address, list off", grahak.IPModeOff, grahak.Credential{Key: secret, Addr: unlisted}, ""},
+		} {
+			wantCode(t, b.SetIPMode(t.Context(), operator(acme), step.mode), "")
+			want := b.lastUsed(t)
+			_, err := b.Authenticate(t.Context(), step.cred)
+			wantCode(t, err, step.want)
+			if step.want == "" {
+				want = time.Now().UTC().Truncate(time.Microsecond)
+			}
+			// Run writes when keys were used every ten seconds.
+			time.Sleep(11 * time.Second)
+			diff(t, "last use after "+step.name, want, b.lastUsed(t))
+		}
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 var customerTests = []test{
 	{"round trip", customerRoundTrip},
 	{"look-up", customerLookUp},
+	{"an id before a reference", customerByIDFirst},
 	{"same at another merchant", customerAtAnotherMerchant},
 	{"update", customerUpdate},
 	{"stale update", customerStaleUpdate},
@@ -96,6 +97,30 @@ func customerLookUp(r *rig) {
 	r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
 	r.wantCustomer(own, a)
 	r.wantCustomer(own, c)
+}
+
+// customerByIDFirst looks up what is one customer's id and another's reference,
+// whichever of them was written first and whichever has the lower id.
+func customerByIDFirst(r *rig) {
+	r.MustMerchant(own)
+	for _, idFirst := range []bool{true, false} {
+		for _, idLower := range []bool{true, false} {
+			byID, byReference := r.customer(), r.customer()
+			if !idLower {
+				byID.ID, byReference.ID = byReference.ID, byID.ID
+			}
+			order := []grahak.CustomerRecord{byID, byReference}
+			if !idFirst {
+				slices.Reverse(order)
+			}
+			for _, c := range order {
+				r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
+			}
+			got, err := r.store.Customer(r.Context(), own, byID.ID, byReference.Reference)
+			r.must(err)
+			r.wantEqual(fmt.Sprintf("written first: %t, lower id: %t", idFirst, idLower), got, byID)
+		}
+	}
 }
 
 func customerAtAnotherMerchant(r *rig) {

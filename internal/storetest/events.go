@@ -146,6 +146,9 @@ func (r *rig) follow(finished <-chan struct{}) (followed []grahak.Event) {
 		page, err := r.store.Events(r.Context(), own, after, 7)
 		r.must(err)
 		if len(page) > 0 {
+			if page[0].Position <= after {
+				r.Fatalf("after position %d came %d", after, page[0].Position)
+			}
 			followed = append(followed, page...)
 			after = page[len(page)-1].Position
 		} else if last {

@@ -27,8 +27,10 @@ func Run(t *testing.T, open func(t testing.TB) grahak.Store) {
 		tests []test
 	}{
 		{"customer", customerTests},
+		{"total", totalTests},
 		{"token", tokenTests},
 		{"merchant", merchantTests},
+		{"master key", masterKeyTests},
 		{"key", keyTests},
 		{"iplist", ipListTests},
 		{"event", eventTests},

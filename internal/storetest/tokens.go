@@ -9,6 +9,7 @@ import (
 var tokenTests = []test{
 	{"round trip", tokenRoundTrip},
 	{"expiry", tokenExpiry},
+	{"disabled merchant", tokenOfDisabledMerchant},
 	{"prune", tokenPrune},
 }
 
@@ -49,6 +50,26 @@ func tokenExpiry(r *rig) {
 		_, err := r.store.Token(r.Context(), token.Hash, c.at)
 		r.wantCode(c.name, err, c.want)
 	}
+}
+
+// tokenOfDisabledMerchant disables one of two merchants with tokens for twin
+// customers. Its tokens are not found any more, and are still pruned.
+func tokenOfDisabledMerchant(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	c := r.MustCustomer(own)
+	r.must(r.store.CreateCustomer(r.Context(), other, c, r.created(c), nil))
+	mine, theirs := r.token(own, c.ID), r.token(other, c.ID)
+	r.must(r.store.PutToken(r.Context(), own, mine))
+	r.must(r.store.PutToken(r.Context(), other, theirs))
+	r.wantToken(theirs)
+
+	r.must(r.store.DisableMerchant(r.Context(), other, r.now(), r.event(grahak.EventMerchantDisabled, "", 0)))
+	r.wantNoToken("a disabled merchant's token", theirs)
+	r.wantToken(mine)
+	pruned, err := r.store.PruneTokens(r.Context(), theirs.ExpiresAt, 10)
+	r.must(err)
+	r.wantEqual("pruned of both merchants", pruned, 2)
 }
 
 func tokenPrune(r *rig) {
