@@ -70,8 +70,11 @@ func dataSealer(ctx context.Context, store *sqlstore.Store, data config.Data, ke
 
 // sameMasterKey returns an error unless master is the key that is named.
 func sameMasterKey(named string, master *seal.MasterKey) error {
-	if named == master.ID() {
+	switch named {
+	case master.ID():
 		return nil
+	case "":
+		return errors.New("no server has started on this data with a master key yet: run `grahak serve` with it first")
 	}
 	return fmt.Errorf("the data is sealed under master key %s, but the configured master key is %s: configure the right one", named, master.ID())
 }
