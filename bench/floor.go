@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	domain "grahak"
+	"grahak/internal/sqlstore"
+)
+
+// floorResult is what the storage does without HTTP, sealing and JSON.
+type floorResult struct {
+	Rate        float64 `json:"creates_per_second"`
+	Batch       float64 `json:"writes_per_commit"`
+	CommitMs    float64 `json:"commit_ms"`
+	CPU         float64 `json:"cpu_us_per_create"`
+	Utilisation float64 `json:"cpus_busy"`
+}
+
+// commits counts the store's commits.
+type commits struct {
+	writes, commits int64
+	took            time.Duration
+}
+
+func (c *commits) Committed(writes int, took time.Duration) {
+	c.writes += int64(writes)
+	c.commits++
+	c.took += took
+}
+
+// sealedSize is about the size of a sealed profile.
+const sealedSize = 180
+
+// measureFloor runs the store's own create from that many goroutines on a new
+// database in dir.
+func measureFloor(ctx context.Context, dir string, goroutines int, d time.Duration) (result floorResult, err error) {
+	// The same as Grahak sets for itself.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	var seen commits
+	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(dir, "floor.db"), Environment: domain.Sandbox, Observer: &seen})
+	if err != nil {
+		return result, err
+	}
+	const merchant domain.MerchantID = "floor"
+	blobs := make([][]byte, 256)
+	for i := range blobs {
+		blobs[i] = make([]byte, sealedSize)
+		_, _ = rand.Read(blobs[i])
+	}
+	before, err := readCPU(0)
+	if err != nil {
+		return result, errors.Join(err, store.Close())
+	}
+	end := before.at.Add(d)
+	var created atomic.Int64
+	failed := make([]error, goroutines)
+	var wait sync.WaitGroup
+	for g := range goroutines {
+		wait.Go(func() {
+			for failed[g] == nil && time.Now().Before(end) {
+				record, event := floorCustomer(blobs[created.Add(1)%int64(len(blobs))])
+				failed[g] = store.CreateCustomer(ctx, merchant, record, event, nil)
+			}
+		})
+	}
+	wait.Wait()
+	after, err := readCPU(0)
+	// The observer's figures may be read once the writer has ended.
+	if err := errors.Join(append(failed, err, store.Close())...); err != nil {
+		return result, err
+	}
+	n, seconds := float64(created.Load()), after.at.Sub(before.at).Seconds()
+	return floorResult{
+		Rate:        n / seconds,
+		Batch:       float64(seen.writes) / float64(seen.commits),
+		CommitMs:    seen.took.Seconds() * 1e3 / float64(seen.commits),
+		CPU:         float64((after.server - before.server).Microseconds()) / n,
+		Utilisation: (after.server - before.server).Seconds() / seconds,
+	}, nil
+}
+
+// floorCustomer returns a customer and an event as large as real ones: ids
+// that begin with a time-ordered part, and a random reference index.
+func floorCustomer(sealed []byte) (domain.CustomerRecord, domain.Event) {
+	now := time.Now()
+	text := rand.Text()
+	id := fmt.Sprintf("%08s%s", strconv.FormatInt(now.UnixMilli()-1577836800000, 36), text[:8])
+	record := domain.CustomerRecord{ID: domain.CustomerID("cst_" + id), Sealed: sealed, Revision: 1, CreatedAt: now, UpdatedAt: now}
+	_, _ = rand.Read(record.Reference[:])
+	return record, domain.Event{
+		ID: domain.EventID("evt_" + id), Type: domain.EventCustomerCreated, Subject: string(record.ID),
+		Revision: 1, Actor: "key_0123456789abcdef", RequestID: text[6:26], At: now,
+	}
+}

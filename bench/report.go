@@ -1,0 +1,178 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// The bars, and what they are of.
+const (
+	barCreate = 0.35 // of the empty handler's rate
+	barGet    = 0.55 // of the empty handler's rate
+	barMemory = 128  // MB, below
+	barStart  = 200  // ms, below
+)
+
+// pair is Grahak and the empty handler, measured one right after the other.
+type pair struct {
+	GrahakFirst bool    `json:"grahak_first"`
+	Empty       sample  `json:"empty"`
+	Grahak      sample  `json:"grahak"`
+	Ratio       float64 `json:"ratio"` // of the rates
+}
+
+// comparison is the pairs of one kind of request.
+type comparison struct {
+	Name   string  `json:"name"`
+	Pairs  []pair  `json:"pairs"`
+	Empty  float64 `json:"empty_median_rate"`
+	Grahak float64 `json:"grahak_median_rate"`
+	Ratio  float64 `json:"ratio_median"`        // of the pairs' ratios
+	ByCPU  float64 `json:"ratio_by_cpu_median"` // see [pair.byCPU]
+}
+
+// bar is a figure and what it is held against.
+type bar struct {
+	Name  string  `json:"name"`
+	Want  string  `json:"want"`
+	Value float64 `json:"value"`
+	Met   bool    `json:"met"`
+}
+
+// report is everything that one run found.
+type report struct {
+	Started     time.Time     `json:"started"`
+	Machine     machine       `json:"machine"`
+	Seconds     int           `json:"seconds"`
+	Connections int           `json:"connections"`
+	Customers   int           `json:"customers_before"`
+	AnswerBytes int           `json:"answer_bytes"`
+	Comparisons []*comparison `json:"comparisons"`
+	Latency     *pair         `json:"create_one_connection,omitempty"`
+	Floor       floorResult   `json:"storage_floor"`
+	Memory      memory        `json:"memory"`
+	StartMs     []float64     `json:"start_ms"`
+	Bars        []bar         `json:"bars"`
+}
+
+// strict returns an error that names the bars that were not met.
+func (r *report) strict() error {
+	var missed []string
+	for _, b := range r.Bars {
+		if !b.Met {
+			missed = append(missed, b.Name)
+		}
+	}
+	if len(missed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("not met: %s", strings.Join(missed, ", "))
+}
+
+// judge holds the figures against the bars.
+func (r *report) judge() {
+	for _, c := range r.Comparisons {
+		least := map[string]float64{"create": barCreate, "get": barGet}[c.Name]
+		if least > 0 && len(c.Pairs) > 0 {
+			r.Bars = append(r.Bars, bar{c.Name, fmt.Sprintf("≥ %.2f of the empty handler", least), c.Ratio, c.Ratio >= least})
+		}
+	}
+	r.Bars = append(r.Bars,
+		bar{"peak memory", fmt.Sprintf("< %d MB", barMemory), r.Memory.Peak, r.Memory.Peak < barMemory},
+		bar{"start to first answer", fmt.Sprintf("< %d ms", barStart), median(r.StartMs), median(r.StartMs) < barStart},
+	)
+}
+
+// save writes the report as JSON into dir and returns the file's path.
+func (r *report) save(dir string) (string, error) {
+	raw, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, r.Started.UTC().Format("20060102-150405")+".json")
+	return file, os.WriteFile(file, append(raw, '\n'), 0o600)
+}
+
+func (m machine) print(out io.Writer) {
+	fmt.Fprintf(out, "Machine: %d CPUs (%s), Linux %s, %s, %s on %s (rotational: %s), load %s\n", m.CPUs, m.Model, m.Kernel, m.Go, m.Filesystem, m.Device, m.Rotational, m.Load)
+	fmt.Fprintf(out, "Appending 4 KiB and syncing it takes %.2f ms (median of 200).\n", m.FsyncMs)
+}
+
+// row is one line of a comparison's table. Of two figures the first is the empty
+// handler's.
+const row = "%-9s %9.0f %9.0f %7.3f %7.3f   %7.1f %7.1f  %7.1f %7.1f   %5.2f %5.2f   %s\n"
+
+// printTitle starts the table of a comparison.
+func (c *comparison) printTitle(out io.Writer) {
+	fmt.Fprintf(out, "\n%-9s %9s %9s %7s %7s   %15s  %15s   %11s\n", c.Name, "empty/s", "grahak/s", "ratio", "by CPU", "CPU µs/request", "p99 ms", "other CPUs")
+}
+
+// print writes one row of the table.
+func (p *pair) print(out io.Writer, n int) {
+	order := "empty first"
+	if p.GrahakFirst {
+		order = "grahak first"
+	}
+	fmt.Fprintf(out, row, fmt.Sprint("pair ", n), p.Empty.Rate, p.Grahak.Rate, p.Ratio, p.byCPU(),
+		p.Empty.ServerCPU, p.Grahak.ServerCPU, p.Empty.P99, p.Grahak.P99, p.Empty.OthersCPU, p.Grahak.OthersCPU, order)
+}
+
+// byCPU is what Ratio would be if nothing else ran and the processors were the
+// only limit: the ratio of the processor time of server and wrk together.
+func (p *pair) byCPU() float64 {
+	return (p.Empty.ServerCPU + p.Empty.WrkCPU) / (p.Grahak.ServerCPU + p.Grahak.WrkCPU)
+}
+
+// finish computes the medians and ends the table.
+func (c *comparison) finish(out io.Writer) {
+	of := func(get func(pair) float64) float64 {
+		values := make([]float64, len(c.Pairs))
+		for i, p := range c.Pairs {
+			values[i] = get(p)
+		}
+		return median(values)
+	}
+	c.Empty = of(func(p pair) float64 { return p.Empty.Rate })
+	c.Grahak = of(func(p pair) float64 { return p.Grahak.Rate })
+	c.Ratio = of(func(p pair) float64 { return p.Ratio })
+	c.ByCPU = of(func(p pair) float64 { return p.byCPU() })
+	fmt.Fprintf(out, row, "median", c.Empty, c.Grahak, c.Ratio, c.ByCPU,
+		of(func(p pair) float64 { return p.Empty.ServerCPU }), of(func(p pair) float64 { return p.Grahak.ServerCPU }),
+		of(func(p pair) float64 { return p.Empty.P99 }), of(func(p pair) float64 { return p.Grahak.P99 }),
+		of(func(p pair) float64 { return p.Empty.OthersCPU }), of(func(p pair) float64 { return p.Grahak.OthersCPU }), "")
+	fmt.Fprintf(out, "Grahak: %.1f allocations and %.0f bytes for each request", of(func(p pair) float64 { return p.Grahak.Allocs }), of(func(p pair) float64 { return p.Grahak.Bytes }))
+	if batch := of(func(p pair) float64 { return p.Grahak.Batch }); batch > 0 {
+		fmt.Fprintf(out, "; %.1f writes for each commit, which takes %.2f ms", batch, of(func(p pair) float64 { return p.Grahak.CommitMs }))
+	}
+	fmt.Fprintln(out, ".")
+}
+
+// print writes what is no comparison, and the verdicts.
+func (r *report) print(out io.Writer) {
+	if f := r.Floor; f.Rate > 0 {
+		fmt.Fprintf(out, "\nStorage floor: %.0f creates/s by %d goroutines without HTTP (%.1f writes for each commit, which takes %.2f ms; %.1f CPU µs for each create, %.2f CPUs busy).\n",
+			f.Rate, r.Connections, f.Batch, f.CommitMs, f.CPU, f.Utilisation)
+	}
+	if l := r.Latency; l != nil {
+		fmt.Fprintf(out, "Create on one connection: p50 %.2f ms, p99 %.2f ms (empty handler: %.2f and %.2f ms).\n", l.Grahak.P50, l.Grahak.P99, l.Empty.P50, l.Empty.P99)
+	}
+	m := r.Memory
+	fmt.Fprintf(out, "Memory: peak %.1f MB; at the end %.1f MB heap and stacks, %.1f MB of the program file, %.1f MB mapped.\n", m.Peak, m.Anonymous, m.File, m.Shared)
+	fmt.Fprintf(out, "Start to first answer, ms:")
+	for _, ms := range r.StartMs {
+		fmt.Fprintf(out, " %.0f", ms)
+	}
+	fmt.Fprint(out, "\n\n")
+	for _, b := range r.Bars {
+		verdict := "NOT MET"
+		if b.Met {
+			verdict = "met"
+		}
+		fmt.Fprintf(out, "%-7s  %-22s %8.3g, wanted %s\n", verdict, b.Name, b.Value, b.Want)
+	}
+}

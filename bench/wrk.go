@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// errNoWrk is returned when the load generator is missing.
+var errNoWrk = errors.New("wrk is not installed: install it with `apt-get install wrk`, or put a wrk in the PATH")
+
+// target is what a server is asked.
+type target struct {
+	mode string // of load.lua: create or get
+	file string // of ids, for get
+}
+
+// load is how hard a server is asked.
+type load struct {
+	connections, threads int
+	duration             time.Duration
+}
+
+// sample is what one run of wrk against one server showed.
+type sample struct {
+	Requests int64   `json:"requests"`
+	Rate     float64 `json:"requests_per_second"`
+	P50      float64 `json:"p50_ms"`
+	P99      float64 `json:"p99_ms"`
+	Max      float64 `json:"max_ms"`
+	// ServerCPU and WrkCPU are the processor time for each request.
+	ServerCPU float64 `json:"server_cpu_us_per_request"`
+	WrkCPU    float64 `json:"wrk_cpu_us_per_request"`
+	// OthersCPU is how many processors programs other than the server and wrk,
+	// and the kernel's own threads, kept busy meanwhile: the noise.
+	OthersCPU float64 `json:"others_cpu"`
+
+	// What Grahak counts of itself; 0 for the empty handler.
+	Allocs   float64 `json:"allocs_per_request,omitempty"`
+	Bytes    float64 `json:"bytes_per_request,omitempty"`
+	Batch    float64 `json:"writes_per_commit,omitempty"`
+	CommitMs float64 `json:"commit_ms,omitempty"`
+}
+
+// wrk runs the load generator.
+type wrk struct {
+	program, script string
+	authorization   string // of every request
+	runs            atomic.Int64
+	started         time.Time
+}
+
+// newWrk finds the load generator, or returns [errNoWrk].
+func newWrk(root string) (*wrk, error) {
+	program, err := exec.LookPath("wrk")
+	if err != nil {
+		return nil, errNoWrk
+	}
+	return &wrk{program: program, script: filepath.Join(root, "bench", "load.lua"), started: time.Now()}, nil
+}
+
+// run asks s for t. Any error of a socket and any status of 400 or more is an
+// error.
+func (w *wrk) run(ctx context.Context, s *server, t target, l load) (sample, error) {
+	// The tag makes references unique over all runs on a data folder.
+	tag := fmt.Sprintf("%08x%03d", w.started.Unix(), w.runs.Add(1))
+	ctx, cancel := context.WithTimeout(ctx, l.duration+time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, w.program,
+		"--connections", strconv.Itoa(l.connections), "--threads", strconv.Itoa(l.threads),
+		"--duration", strconv.Itoa(int(l.duration.Seconds()))+"s",
+		// A slow answer is slow, not an error; wrk's own limit is 2 s.
+		"--timeout", "15s",
+		"--script", w.script, s.url, "--", t.mode, w.authorization, tag, t.file)
+	before, err := readCPU(s.pid())
+	if err != nil {
+		return sample{}, err
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return sample{}, fmt.Errorf("wrk: %w\n%s", err, out)
+	}
+	after, err := readCPU(s.pid())
+	if err != nil {
+		return sample{}, err
+	}
+	_, line, ok := bytes.Cut(out, []byte("\nRESULT "))
+	if !ok {
+		return sample{}, fmt.Errorf("wrk printed no figures:\n%s", out)
+	}
+	var r struct {
+		Requests, Micros, P50, P99, Max       int64
+		Connect, Read, Write, Timeout, Status int64
+	}
+	if err := json.Unmarshal(line, &r); err != nil {
+		return sample{}, fmt.Errorf("wrk printed %q: %w", line, err)
+	}
+	if r.Connect+r.Read+r.Write+r.Timeout+r.Status > 0 || r.Requests == 0 {
+		return sample{}, fmt.Errorf("%s of %s: %d answers, and errors: connect %d, read %d, write %d, timeout %d, status %d",
+			t.mode, s.name, r.Requests, r.Connect, r.Read, r.Write, r.Timeout, r.Status)
+	}
+	serverCPU, wrkCPU := after.server-before.server, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
+	others := max(0, after.busy-before.busy-serverCPU-wrkCPU)
+	return sample{
+		Requests:  r.Requests,
+		Rate:      float64(r.Requests) / (float64(r.Micros) / 1e6),
+		P50:       float64(r.P50) / 1e3,
+		P99:       float64(r.P99) / 1e3,
+		Max:       float64(r.Max) / 1e3,
+		ServerCPU: float64(serverCPU.Microseconds()) / float64(r.Requests),
+		WrkCPU:    float64(wrkCPU.Microseconds()) / float64(r.Requests),
+		OthersCPU: others.Seconds() / after.at.Sub(before.at).Seconds(),
+	}, nil
+}
