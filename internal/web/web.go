@@ -123,6 +123,10 @@ func (x *Exchange) Send(status int, contentType []string, body []byte) {
 // Delegate has h answer.
 func (x *Exchange) Delegate(h http.Handler) {
 	h.ServeHTTP(&statusRecorder{ResponseWriter: x.writer, x: x}, x.Request)
+	if x.status == 0 {
+		// net/http answers so for a handler that writes nothing.
+		x.status = http.StatusOK
+	}
 }
 
 // statusRecorder notes the status of an answer in its exchange.
