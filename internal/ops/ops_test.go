@@ -1,6 +1,7 @@
 package ops_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -37,30 +38,39 @@ type server struct {
 	service  *grahak.Service
 	store    *sqlstore.Store
 	clock    *testkit.Clock
+	metrics  *telemetry.Metrics
 	fault    atomic.Pointer[error] // why the server does not take requests, if it does not
+	log      chan []byte           // what the operations listener logs, a line each
 	key      string
 	ops, api string // base URLs
+}
+
+// Write takes a line of the log.
+func (s *server) Write(line []byte) (int, error) {
+	s.log <- bytes.Clone(line)
+	return len(line), nil
 }
 
 // MustServe returns running listeners with the merchant demo.
 func MustServe(tb testing.TB) *server {
 	tb.Helper()
-	s := &server{clock: testkit.NewClock()}
+	// No test here makes more requests than the log has room for, or waits until
+	// the metrics hold what they should for as long.
+	s := &server{clock: testkit.NewClock(), metrics: telemetry.NewMetrics("v1.2.3"), log: make(chan []byte, 100_000)}
 	logger := slog.New(slog.DiscardHandler)
-	metrics := telemetry.NewMetrics("v1.2.3")
 	var err error
 	s.store, err = sqlstore.Open(tb.Context(), sqlstore.Config{
 		Path:        filepath.Join(tb.TempDir(), "grahak.db"),
 		Environment: grahak.Sandbox,
 		Clock:       s.clock,
-		Observer:    metrics,
+		Observer:    s.metrics,
 		Logger:      logger,
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = s.store.Close() })
-	metrics.Watch(s.store)
+	s.metrics.Watch(s.store)
 	master, err := seal.MakeMasterKey(filepath.Join(tb.TempDir(), "master.key"))
 	if err != nil {
 		tb.Fatal(err)
@@ -76,11 +86,22 @@ func MustServe(tb testing.TB) *server {
 	if _, s.key, err = s.service.CreateKey(tb.Context(), caller, grahak.KeySpec{Scope: grahak.ScopeWrite}); err != nil {
 		tb.Fatal(err)
 	}
-	edge := ops.New(ops.Config{Service: s.service, Ready: s.ready, Metrics: metrics.Handler()})
-	handler := web.NewHandler(web.Config{Edge: api.New(s.service), Logger: logger, Observer: metrics, Clock: s.clock, Random: rand.Reader})
-	operations := web.NewHandler(web.Config{Edge: edge, Logger: logger, Observer: metrics, Clock: s.clock, Random: rand.Reader})
-	s.ops, s.api = listen(tb, operations), listen(tb, handler)
+	handler := web.NewHandler(web.Config{Edge: api.New(s.service), Logger: logger, Observer: s.metrics, Clock: s.clock, Random: rand.Reader})
+	s.ops, s.api = s.operations(tb, s.metrics.Handler()), listen(tb, handler)
 	return s
+}
+
+// operations runs an operations listener that logs everything, and returns its
+// base URL.
+func (s *server) operations(tb testing.TB, metrics http.Handler) string {
+	tb.Helper()
+	return listen(tb, web.NewHandler(web.Config{
+		Edge:     ops.New(ops.Config{Service: s.service, Ready: s.ready, Metrics: metrics}),
+		Logger:   slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Observer: s.metrics,
+		Clock:    s.clock,
+		Random:   rand.Reader,
+	}))
 }
 
 // listen serves h until the test ends and returns its base URL.
@@ -324,6 +345,8 @@ func TestMetrics(t *testing.T) {
 		"status":  {"200", "404"},
 		"code":    {"", "customer_not_found", "not_found"},
 	}
+	// Looking at the metrics may have been counted by then.
+	delete(values["route"], "/metrics")
 	gotValues := make(map[string][]string)
 	for name, of := range values {
 		gotValues[name] = slices.Sorted(maps.Keys(of))
