@@ -176,6 +176,38 @@ func TestWaitForTheWriterIsBounded(t *testing.T) {
 	})
 }
 
+// TestCallersOutwaitTheLock has a write take as long as the lock may, and some
+// seconds more, of a clock that moves only while everything waits: a caller who
+// gave up before would take a change that happens for one that failed. The
+// write sleeps in place of the lock, whose waits are on the real clock.
+func TestCallersOutwaitTheLock(t *testing.T) {
+	for _, lockWait := range []time.Duration{0, 5 * time.Second, 30 * time.Second, 10 * time.Minute} {
+		for _, beside := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, beside a server %t", lockWait, beside), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "grahak.db")
+				MustClose(t, MustOpen(t, sqlstore.Config{Path: path}))
+				synctest.Test(t, func(t *testing.T) {
+					s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, LockWait: lockWait, Beside: beside})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer s.Close()
+					long := max(lockWait, 5*time.Second) + 4*time.Second // 5 seconds are the default
+					err = s.Write(t.Context(), func(tx sqlstore.Tx) error {
+						time.Sleep(long)
+						_, err := tx.Exec(`UPDATE instance SET access_version = 4711`)
+						return err
+					})
+					wantCode(t, "the write that took long", err, "")
+					if version, err := s.AccessVersion(t.Context()); err != nil || version != 4711 {
+						t.Errorf("the access version is %d (%v), want what the write made it", version, err)
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestContextThatEndsBeforeTheWriteBegins(t *testing.T) {
 	s := MustOpen(t, sqlstore.Config{})
 	release := MustBlock(t, s)
