@@ -56,12 +56,12 @@ func (c serveCmd) Run(ctx context.Context, std Streams) error {
 	return server.Run(ctx)
 }
 
-// tuneGC lets garbage grow to twice the live heap before it is collected,
-// because that is small: a few megabytes more memory for half of the
+// tuneGC lets garbage grow to four times the live heap before it is collected,
+// because that is small: some megabytes more memory for a quarter of the
 // collector's work. GOGC wins.
 func tuneGC() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(400)
 	}
 }
 

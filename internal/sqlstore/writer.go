@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -147,6 +148,9 @@ func (w *writer) run() {
 				return
 			}
 		}
+		// Whoever is ready to run may be about to queue a write: they run first.
+		// That makes batches larger and waits for nobody.
+		runtime.Gosched()
 		batch = append(batch[:0], first)
 	fill:
 		for len(batch) < maxBatch {
