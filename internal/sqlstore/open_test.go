@@ -106,6 +106,9 @@ func TestOpenWithoutAStore(t *testing.T) {
 	if _, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path}); !errors.Is(err, sqlstore.ErrNoStore) {
 		t.Errorf("open an empty file: %v, want ErrNoStore", err)
 	}
+	if files, err := filepath.Glob(path + "*"); err != nil || len(files) != 1 || len(MustRead(t, path)) > 0 {
+		t.Errorf("the empty file was filled, or there are files beside it: %v (%v)", files, err)
+	}
 	MustCreate(t, MustOpen(t, sqlstore.Config{Path: path}), 0, 1)
 
 	missing := filepath.Join(dir, "missing")

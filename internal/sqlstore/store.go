@@ -155,10 +155,11 @@ func (s *Store) connect(d driver.Driver, dsn string) (*conn, error) {
 }
 
 // prepareFile makes an empty database file that only its owner can read, or
-// returns [ErrNoStore] if there is none to open.
+// returns [ErrNoStore] if there is none to open. An empty file is not opened for
+// a command, because SQLite would begin to fill it.
 func prepareFile(cfg Config) error {
 	if cfg.Environment == "" {
-		if _, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) {
+		if info, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
 			return ErrNoStore
 		}
 		return nil
