@@ -91,15 +91,32 @@ func TestDoctorFindsFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFind(t, file, nil, finding("FAIL", "folder", `.*/file is a file: give a folder with --data`))
-	// What a first start that was cut off leaves.
-	empty := filepath.Join(dir, "empty")
-	if err := os.Mkdir(empty, 0o700); err != nil {
+}
+
+// TestEmptyDatabase checks that what a first start that was cut off leaves is filled by serve and by nothing else.
+func TestEmptyDatabase(t *testing.T) {
+	const noData = "there is no data in \".*/empty\": run `grahak serve` first, or give the right folder with --data"
+	data := filepath.Join(t.TempDir(), "empty")
+	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(empty, "grahak.db"), nil, 0o600); err != nil {
+	path := filepath.Join(data, "grahak.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mustFind(t, empty, nil, finding("FAIL", "database", "there is no data in \".*/empty\": run `grahak serve` first, or give the right folder with --data"))
+	mustFind(t, data, nil, finding("FAIL", "database", noData))
+	for _, command := range []string{"merchant list", "merchant create acme", "key create --merchant demo", "iplist list --merchant demo", "customer list --merchant demo"} {
+		run(t, append(strings.Fields(command), "--data", data)...).refused(t, 1, "^"+noData+"$")
+	}
+	if files, err := filepath.Glob(path + "*"); err != nil || len(files) != 1 {
+		t.Errorf("beside the database there are %v (%v)", files, err)
+	}
+	if content, err := os.ReadFile(path); err != nil || len(content) > 0 {
+		t.Errorf("%d bytes were written into the empty database (%v)", len(content), err)
+	}
+	s := testkit.Start(t, data)
+	caller{base: s.BaseURL, key: s.Key}.create(t, "first")
+	s.Stop(t)
 }
 
 func TestDoctorFindsDamage(t *testing.T) {
@@ -112,7 +129,11 @@ func TestDoctorFindsDamage(t *testing.T) {
 	if len(content) < 10*page {
 		t.Fatalf("the database has only %d bytes: the log was not copied into it at the end", len(content))
 	}
-	const damaged = `the database .*/grahak\.db is damaged or not a database: restore it from a backup; it was left as it is \(.*\)`
+	const (
+		damaged = `the database .*/grahak\.db is damaged or not a database: restore it from a backup; it was left as it is \(.*\)`
+		inside  = `the database is damaged: restore it from a backup: [^;]*`
+	)
+	noise := bytes.Repeat([]byte{0xa5, 0x5a, 0x17}, page)
 	for name, c := range map[string]struct {
 		damage func(content []byte)
 		says   string
@@ -124,6 +145,11 @@ func TestDoctorFindsDamage(t *testing.T) {
 				b[i] = 0xff
 			}
 		}, damaged, damaged},
+		"two pages near the start": {func(b []byte) { copy(b[page:3*page], noise) }, damaged, damaged},
+		"two pages of zeros":       {func(b []byte) { clear(b[page : 3*page]) }, damaged, damaged},
+		"the page of merchants": {func(b []byte) {
+			copy(b[5*page:6*page], noise)
+		}, `(.*/grahak\.db is damaged, \d+ findings, first: .*; restore it from a backup|` + inside + `)`, inside},
 		"a page of customers": {func(b []byte) {
 			clear(b[len(b)-page:])
 		}, `(.* is damaged, \d+ findings, first: .*; restore it from a backup|.* cannot be read to its end: .*; if it is damaged, restore it from a backup)`, ""},

@@ -142,6 +142,97 @@ func TestProduction(t *testing.T) {
 	}
 }
 
+// TestMasterKeyIsNamed checks that the data knows its master key from the first start on, before there is a merchant whose
+// keys could tell, and that it may be another as long as there is none.
+func TestMasterKeyIsNamed(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	first, second := masterKeyFile(t), masterKeyFile(t)
+	production := func(key string) []string { return []string{"--env", "production", "--master-key-file", key} }
+	create := func(key string) result {
+		return run(t, "merchant", "create", "acme", "--data", data, "--master-key-file", key)
+	}
+	refused := `^the sealing keys are not available: ` + otherMasterKey + `$`
+
+	// A start that found no key has made a database and named none.
+	run(t, serve(data, production("nowhere")...)...).refused(t, 1, `^the master key file nowhere cannot be used: `)
+	create(first).refused(t, 1, "^the sealing keys are not available: no server has started on this data with a master key yet: run `grahak serve` with it first$")
+
+	testkit.Start(t, data, production(first)...).Stop(t)
+	create(second).refused(t, 1, refused)
+	s := testkit.Start(t, data, production(second)...)
+	if strings.Contains(s.Banner, "CUSTOMERS CANNOT BE SERVED") {
+		t.Errorf("without merchants the master key cannot be changed:\n%s", s.Banner)
+	}
+	create(first).refused(t, 1, refused)
+	create(second).done(t)
+	acme := caller{base: s.BaseURL, key: createKey(t, data, "acme").Key}
+	acme.create(t, "here")
+	s.Stop(t)
+
+	s = testkit.Start(t, data, production(first)...)
+	acme.base = s.BaseURL
+	if status := acme.list(t); status != http.StatusServiceUnavailable {
+		t.Errorf("under another master key: %d, want 503", status)
+	}
+	mustMatch(t, "the log", s.Log(t), `"msg":"customers cannot be served","error":"`+otherMasterKey+`"`)
+	s.Stop(t)
+	// The start with the wrong key has not made it the right one.
+	s = testkit.Start(t, data, production(second)...)
+	acme.base = s.BaseURL
+	if a := acme.send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
+		t.Errorf("under the right master key again: %d %s", a.status, a.body)
+	}
+	s.Stop(t)
+}
+
+// TestDamagedKeyset checks that a merchant whose keys were damaged costs the others nothing.
+func TestDamagedKeyset(t *testing.T) {
+	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
+	run(t, "merchant", "create", "acme", "--data", s.Data).done(t)
+	demo, acme := caller{key: s.Key}, caller{base: s.BaseURL, key: createKey(t, s.Data, "acme").Key}
+	acme.create(t, "theirs")
+	s.Stop(t)
+	path := filepath.Join(s.Data, "grahak.db")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The merchant, the master key's id, and then the wrapped keys.
+	found := regexp.MustCompile(`acme[0-9a-f]{16}`).FindAllIndex(content, -1)
+	if len(found) != 1 {
+		t.Fatalf("there are %d keysets of acme in the database, want 1", len(found))
+	}
+	content[found[0][1]+64] ^= 1
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	p := start(t, nil, serve(s.Data)...)
+	banner := p.banner(t)
+	if strings.Contains(banner, "CANNOT BE SERVED") {
+		t.Errorf("the banner says that nobody is served:\n%s", banner)
+	}
+	demo.base, acme.base = field(t, banner, "Base URL"), field(t, banner, "Base URL")
+	demo.create(t, "ours")
+	if status := demo.list(t); status != http.StatusOK {
+		t.Errorf("another merchant: %d, want 200", status)
+	}
+	for _, path := range []string{"/customers", "/customers/theirs", "/customers/none"} {
+		if a := acme.send(t, http.MethodGet, path, ""); a.status < 500 {
+			t.Errorf("%s: %d %s, want a failure of the server", path, a.status, a.body)
+		}
+	}
+	if a := (caller{base: field(t, banner, "Operations")}).send(t, http.MethodGet, "/readyz", ""); a.status != http.StatusOK {
+		t.Errorf("/readyz: %d %s, want 200", a.status, a.body)
+	}
+	p.stop(t, syscall.SIGTERM)
+	mustMatch(t, "the log", p.err.String(), `"level":"ERROR","msg":"the customers of a merchant cannot be served","merchant":"acme","error":"the keys of merchant acme do not open; they were altered: `)
+	if strings.Contains(p.err.String(), `cannot be served","merchant":"demo"`) {
+		t.Error("the log says that another merchant cannot be served")
+	}
+	mustFind(t, s.Data, nil, finding("FAIL", "master key", `1 of 2 merchants cannot be served, acme among them: the keys of merchant acme do not open; they were altered: .*`))
+}
+
 // TestOtherEnvironment checks that data of the one environment is never opened by the other, and not harmed by the try.
 func TestOtherEnvironment(t *testing.T) {
 	key := masterKeyFile(t)
