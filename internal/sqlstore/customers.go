@@ -37,8 +37,9 @@ func (s *Store) CreateCustomer(ctx context.Context, m grahak.MerchantID, c graha
 // Customer implements [grahak.CustomerStore]. SQLite runs the halves of the
 // union one after the other, so a hit by id costs one look-up; the order is not
 // relied upon.
-func (s *Store) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (c grahak.CustomerRecord, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *Store) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (grahak.CustomerRecord, error) {
+	var c grahak.CustomerRecord
+	err := s.lookUps.do(ctx, func(r *conn) error {
 		err := r.query(func(row row) error {
 			var err error
 			if c, err = scanCustomer(row); err == nil && c.ID == id {
@@ -53,7 +54,11 @@ func (s *Store) Customer(ctx context.Context, m grahak.MerchantID, id grahak.Cus
 		}
 		return err
 	})
-	return c, err
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return grahak.CustomerRecord{}, err
+	}
+	return c, nil
 }
 
 // UpdateCustomer implements [grahak.CustomerStore].

@@ -42,24 +42,28 @@ func (s *Store) Checkpoint(interval time.Duration, pages int64) {
 
 // Statements returns every statement that the store has run. Nothing else may
 // use the store meanwhile.
-func (s *Store) Statements(ctx context.Context) ([]string, error) {
+func (s *Store) Statements() []string {
 	all := make(map[string]bool)
-	collect := func(c *conn) {
+	for _, c := range s.held {
 		for query := range c.statements {
 			all[query] = true
 		}
 	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// ReadWait is how long a read waits for a connection.
+const ReadWait = readWait
+
+// HoldReaders keeps every read connection until release is called.
+func (s *Store) HoldReaders() (release func()) {
 	held := make([]*conn, cap(s.readers))
 	for i := range held {
 		held[i] = <-s.readers
-		collect(held[i])
 	}
-	for _, c := range held {
-		s.readers <- c
+	return func() {
+		for _, c := range held {
+			s.readers <- c
+		}
 	}
-	err := s.write(ctx, func(c *conn) error {
-		collect(c)
-		return nil
-	})
-	return slices.Sorted(maps.Keys(all)), err
 }

@@ -26,7 +26,8 @@ import (
 // references and the pages of one transaction.
 const (
 	writerCacheKiB = 16 << 10
-	readerCacheKiB = 4 << 10
+	lookUpCacheKiB = 6 << 10
+	readerCacheKiB = 2 << 10
 )
 
 // maxKeptLog is what is kept of the write-ahead log's file when it starts again,
@@ -55,8 +56,8 @@ func writerDSN(cfg Config) string {
 	)
 }
 
-func readerDSN(cfg Config) string {
-	return dsn(cfg, "query_only(1)", "wal_autocheckpoint(0)", fmt.Sprintf("cache_size(-%d)", readerCacheKiB))
+func readerDSN(cfg Config, cacheKiB int) string {
+	return dsn(cfg, "query_only(1)", "wal_autocheckpoint(0)", fmt.Sprintf("cache_size(-%d)", cacheKiB))
 }
 
 //go:embed migrations/sqlite/*.sql

@@ -62,7 +62,8 @@ type Store struct {
 	environment grahak.Environment
 	path        string
 	writer      *writer
-	readers     chan *conn
+	lookUps     *queue     // of customers
+	readers     chan *conn // for all other reads
 	checkpoints *checkpointer
 	held        []*conn // every connection, to close
 }
@@ -73,9 +74,12 @@ var _ grahak.Store = (*Store)(nil)
 // nothing, and Config.Environment is empty.
 var ErrNoStore = errors.New("there is no database yet")
 
-// readConns is how many reads run at once. A read is CPU work on cached pages,
-// so more than a few per processor only cost memory.
-func readConns() int { return min(max(4, 2*runtime.GOMAXPROCS(0)), 16) }
+// readConns is how many reads run at once that are not look-ups.
+const readConns = 4
+
+// lookUpConns is how many batches of look-ups run at once. A look-up is CPU work
+// on cached pages, so more than processors would only cost memory.
+func lookUpConns() int { return min(runtime.GOMAXPROCS(0), 8) }
 
 // readWait is how long a read waits for a connection.
 const readWait = 5 * time.Second
@@ -117,9 +121,9 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
 		return err
 	}
-	s.readers = make(chan *conn, readConns())
+	s.readers = make(chan *conn, readConns)
 	for range cap(s.readers) {
-		c, err := s.connect(db.Driver(), readerDSN(cfg))
+		c, err := s.connect(db.Driver(), readerDSN(cfg, readerCacheKiB))
 		if err != nil {
 			return err
 		}
@@ -140,6 +144,16 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
+	s.lookUps = newQueue("reads", lookUps, lookUpWait)
+	for range lookUpConns() {
+		c, err := s.connect(db.Driver(), readerDSN(cfg, lookUpCacheKiB))
+		if err != nil {
+			return err
+		}
+		s.lookUps.workers.Add(1)
+		go reader(s.lookUps, c)
+	}
+	s.writer.workers.Add(1)
 	go s.writer.run()
 	go s.checkpoints.run()
 	return nil
@@ -202,6 +216,7 @@ func (s *Store) Size() (database, log int64) {
 // closes the files. Calls after it fail.
 func (s *Store) Close() error {
 	s.writer.stop()
+	s.lookUps.stop()
 	s.checkpoints.stop()
 	for range cap(s.readers) {
 		<-s.readers

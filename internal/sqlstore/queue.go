@@ -1,0 +1,156 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"grahak"
+)
+
+// retryQueue is when to try again after a queue was full.
+const retryQueue = time.Second
+
+// The states of a job.
+const (
+	jobWaiting int32 = iota
+	jobStarted
+	jobAbandoned
+)
+
+// job is a function that waits to run on a connection of another goroutine. Its
+// caller may be gone when it runs, so what it sets may be read only after done.
+type job struct {
+	run   func(*conn) error
+	err   error
+	state atomic.Int32
+	done  chan struct{}
+}
+
+// queue is jobs that wait for the goroutines that run them in batches.
+type queue struct {
+	what    string        // the jobs, in messages
+	wait    time.Duration // how long a caller waits for its job
+	jobs    chan *job
+	workers sync.WaitGroup
+	quit    chan struct{}
+	stopped chan struct{}
+	once    sync.Once
+}
+
+func newQueue(what string, size int, wait time.Duration) *queue {
+	return &queue{what: what, wait: wait, jobs: make(chan *job, size), quit: make(chan struct{}), stopped: make(chan struct{})}
+}
+
+// do has fn run and returns its error. A full queue is refused at once. A
+// context that ends takes the job out of the queue if it has not begun; one that
+// has begun runs to its end, and do then still waits for it. After
+// [grahak.CodeUnavailable], fn may yet run.
+func (q *queue) do(ctx context.Context, fn func(*conn) error) error {
+	j := &job{run: fn, done: make(chan struct{})}
+	select {
+	case <-q.quit:
+		return grahak.Unavailable("the storage is closing", retryQueue, nil)
+	default:
+	}
+	select {
+	case q.jobs <- j:
+	default:
+		return grahak.Unavailable("too many "+q.what+" are waiting", retryQueue, nil)
+	}
+	timeout := time.NewTimer(q.wait)
+	defer timeout.Stop()
+	cancelled := ctx.Done()
+	for {
+		select {
+		case <-j.done:
+			return storageError(j.err)
+		case <-cancelled:
+			if j.state.CompareAndSwap(jobWaiting, jobAbandoned) {
+				return grahak.Unavailable("the caller went away before the storage began", retryQueue, ctx.Err())
+			}
+			cancelled = nil
+		case <-timeout.C:
+			j.state.CompareAndSwap(jobWaiting, jobAbandoned)
+			return grahak.Unavailable("the storage did not answer in time", retryStorage, nil)
+		case <-q.stopped:
+			// What was taken was answered; what was not did not happen.
+			select {
+			case <-j.done:
+				return storageError(j.err)
+			default:
+				return grahak.Unavailable("the storage is closed", retryQueue, nil)
+			}
+		}
+	}
+}
+
+// work calls process with the jobs that wait, up to as many as batch holds,
+// until stop. It never waits for more to come. process sets the error of each
+// job; then each is answered.
+func (q *queue) work(batch []*job, process func([]*job)) {
+	defer q.workers.Done()
+	for {
+		var first *job
+		select {
+		case first = <-q.jobs:
+		case <-q.quit:
+			select {
+			case first = <-q.jobs:
+			default:
+				return
+			}
+		}
+		// Whoever is ready to run may be about to queue a job: they run first.
+		// That makes batches larger and waits for nobody.
+		runtime.Gosched()
+		batch = append(batch[:0], first)
+	fill:
+		for len(batch) < cap(batch) {
+			select {
+			case j := <-q.jobs:
+				batch = append(batch, j)
+			default:
+				break fill
+			}
+		}
+		started := batch[:0]
+		for _, j := range batch {
+			if j.state.CompareAndSwap(jobWaiting, jobStarted) {
+				started = append(started, j)
+			}
+		}
+		if len(started) > 0 {
+			process(started)
+		}
+		for _, j := range started {
+			close(j.done)
+		}
+		clear(batch)
+	}
+}
+
+// stop refuses new jobs, finishes those that wait and returns when the workers
+// have ended. It may be called more than once.
+func (q *queue) stop() {
+	q.once.Do(func() {
+		close(q.quit)
+		q.workers.Wait()
+		close(q.stopped)
+	})
+}
+
+// runJob runs j and turns a panic into an error, so that a fault in one job
+// does not stop all others.
+func runJob(j *job, c *conn) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return j.run(c)
+}
