@@ -258,15 +258,24 @@ func (s *Server) sealer(ctx context.Context) (*seal.Sealer, error) {
 	return sealer, nil
 }
 
-// provision makes the demo merchant and a key of it in a store without
-// merchants, and returns the key; empty if there was nothing to do.
+// provision makes the demo merchant in a store without merchants, and a key if
+// that merchant has none, and returns the key; empty if there was nothing to do.
 func provision(ctx context.Context, service *grahak.Service) (string, error) {
 	merchants, err := service.Merchants(ctx)
-	if err != nil || len(merchants) > 0 {
+	if err != nil {
 		return "", err
 	}
 	caller := grahak.Operator(DemoMerchant, "serve")
-	if _, err := service.CreateMerchant(ctx, caller, "Demo merchant"); err != nil {
+	if len(merchants) == 0 {
+		if _, err := service.CreateMerchant(ctx, caller, "Demo merchant"); err != nil {
+			return "", err
+		}
+	}
+	keys, err := service.Keys(ctx, caller)
+	if grahak.CodeOf(err) == grahak.CodeMerchantNotFound || len(keys) > 0 {
+		return "", nil
+	}
+	if err != nil {
 		return "", err
 	}
 	_, key, err := service.CreateKey(ctx, caller, grahak.KeySpec{Label: "first start", Scope: grahak.ScopeWrite})

@@ -118,12 +118,15 @@ func (c doctorCmd) checkFolder(r *report) bool {
 		r.fail("folder", "a file in %s cannot be written and removed: %s", c.Dir, err)
 		return true
 	}
-	lock := flock.New(c.LockFile())
 	running := "no server is using it"
-	if got, err := lock.TryLock(); err == nil && !got {
-		running = "a server is using it"
+	// Locking makes the file, and nothing is to be changed.
+	if _, err := os.Stat(c.LockFile()); err == nil {
+		lock := flock.New(c.LockFile())
+		if got, err := lock.TryLock(); err == nil && !got {
+			running = "a server is using it"
+		}
+		_ = lock.Unlock()
 	}
-	_ = lock.Unlock()
 	r.ok("folder", "%s can be written; %s", c.Dir, running)
 	return true
 }
