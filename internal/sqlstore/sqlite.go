@@ -25,7 +25,7 @@ import (
 // Page caches, in KiB. The writer's holds the upper levels of the index on
 // references and the pages of one transaction.
 const (
-	writerCacheKiB = 16 << 10
+	writerCacheKiB = 8 << 10
 	lookUpCacheKiB = 6 << 10
 	readerCacheKiB = 2 << 10
 )
