@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -283,6 +284,10 @@ func (s *Service) issue(m MerchantID, id CustomerID, wanted bool, result *Custom
 	return &TokenRecord{Merchant: m, Customer: id, Hash: HashToken(token.Value), ExpiresAt: token.ExpiresAt}, nil
 }
 
+// cursorStart begins every cursor, so that none looks like a flag on a command
+// line.
+const cursorStart = "p"
+
 // cursorCheck is how many bytes of a cursor prove that it is ours.
 const cursorCheck = 8
 
@@ -295,7 +300,7 @@ func (s *Service) cursor(ctx context.Context, m MerchantID, id CustomerID) (stri
 	if err != nil {
 		return "", err
 	}
-	return base64.RawURLEncoding.EncodeToString(append(sum[:cursorCheck:cursorCheck], id...)), nil
+	return cursorStart + base64.RawURLEncoding.EncodeToString(append(sum[:cursorCheck:cursorCheck], id...)), nil
 }
 
 // openCursor returns the id in a cursor, and reports whether it is one of the
@@ -304,7 +309,11 @@ func (s *Service) openCursor(ctx context.Context, m MerchantID, cursor string) (
 	if cursor == "" {
 		return "", true, nil
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	encoded, ok := strings.CutPrefix(cursor, cursorStart)
+	if !ok {
+		return "", false, nil
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err != nil {
 		return "", false, nil //nolint:nilerr // A cursor that is not ours is an answer, not a failure.
 	}
