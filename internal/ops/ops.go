@@ -37,15 +37,22 @@ type Config struct {
 type Edge struct {
 	cfg Config
 	mux *http.ServeMux
+	own map[string]func(*web.Exchange) error // by pattern; the mux serves the rest
 }
 
 // New returns the operations edge.
 func New(cfg Config) *Edge {
 	e := &Edge{cfg: cfg, mux: http.NewServeMux()}
-	e.mux.HandleFunc("GET /healthz", e.health)
-	e.mux.HandleFunc("GET /readyz", e.ready)
+	e.own = map[string]func(*web.Exchange) error{
+		"GET /healthz":        e.health,
+		"GET /readyz":         e.ready,
+		"POST " + verifyRoute: e.verifyToken,
+	}
+	for pattern := range e.own {
+		// The mux only finds them; Serve calls them.
+		e.mux.Handle(pattern, http.NotFoundHandler())
+	}
 	e.mux.Handle("GET /metrics", cfg.Metrics)
-	e.mux.Handle("POST "+verifyRoute, http.NotFoundHandler())
 	e.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	e.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	e.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -64,8 +71,8 @@ func (e *Edge) Serve(x *web.Exchange) error {
 	_, pattern := e.mux.Handler(x.Request)
 	_, x.Route, _ = strings.Cut(pattern, " ")
 	x.Quiet = x.Route != verifyRoute
-	if x.Route == verifyRoute {
-		return e.verifyToken(x)
+	if answer := e.own[pattern]; answer != nil {
+		return answer(x)
 	}
 	x.Delegate(e.mux)
 	return nil
@@ -89,25 +96,24 @@ func (e *Edge) Fail(x *web.Exchange, err error) {
 }
 
 // health answers that the process lives, whatever the state of its storage.
-func (e *Edge) health(w http.ResponseWriter, _ *http.Request) {
-	send(w, http.StatusOK, map[string]string{"status": "ok"})
+func (e *Edge) health(x *web.Exchange) error {
+	return sendJSON(x, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 const readyTimeout = 2 * time.Second
 
 // ready answers whether requests would be served now.
-func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+func (e *Edge) ready(x *web.Exchange) error {
+	ctx, cancel := context.WithTimeout(x.Request.Context(), readyTimeout)
 	defer cancel()
 	err := e.cfg.Ready()
 	if err == nil {
 		err = e.cfg.Service.Ready(ctx)
 	}
 	if err != nil {
-		send(w, http.StatusServiceUnavailable, map[string]string{"status": "unavailable", "reason": err.Error()})
-		return
+		return sendJSON(x, http.StatusServiceUnavailable, map[string]string{"status": "unavailable", "reason": err.Error()})
 	}
-	send(w, http.StatusOK, map[string]string{"status": "ready"})
+	return sendJSON(x, http.StatusOK, map[string]string{"status": "ready"})
 }
 
 const codeMalformedBody grahak.Code = "malformed_body"
@@ -177,18 +183,6 @@ func sendJSON(x *web.Exchange, status int, body any) error {
 func sendError(x *web.Exchange, status int, code grahak.Code, message string) {
 	// A map of strings always has a JSON form.
 	_ = sendJSON(x, status, map[string]string{"error_code": string(code), "error_message": message})
-}
-
-func send(w http.ResponseWriter, status int, body any) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		http.Error(w, `{"error_code":"internal_error"}`, http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(raw, '\n'))
 }
 
 var _ Service = (*grahak.Service)(nil)

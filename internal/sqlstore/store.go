@@ -77,9 +77,10 @@ var ErrNoStore = errors.New("there is no database yet")
 // readConns is how many reads run at once that are not look-ups.
 const readConns = 4
 
-// lookUpConns is how many batches of look-ups run at once. A look-up is CPU work
-// on cached pages, so more than processors would only cost memory.
-func lookUpConns() int { return min(runtime.GOMAXPROCS(0), 8) }
+// maxLookUpConns bounds how many batches of look-ups run at once, which is one a
+// processor: a look-up is CPU work on cached pages, so more would only cost
+// memory.
+const maxLookUpConns = 8
 
 // readWait is how long a read waits for a connection.
 const readWait = 5 * time.Second
@@ -144,12 +145,15 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	s.lookUps = newQueue("reads", lookUps, lookUpWait)
-	for range lookUpConns() {
-		c, err := s.connect(db.Driver(), readerDSN(cfg, lookUpCacheKiB))
-		if err != nil {
+	lookUpConns := make([]*conn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
+	for i := range lookUpConns {
+		if lookUpConns[i], err = s.connect(db.Driver(), readerDSN(cfg, lookUpCacheKiB)); err != nil {
 			return err
 		}
+	}
+	// Nothing fails from here on, so nobody closes a connection under its user.
+	s.lookUps = newQueue("reads", lookUps, lookUpWait)
+	for _, c := range lookUpConns {
 		s.lookUps.workers.Add(1)
 		go reader(s.lookUps, c)
 	}
