@@ -96,8 +96,9 @@ const maxCachedAccess = 10_000
 // tells when they are out of date: at once for changes made through this
 // process, within maxStale for those of others. Safe for concurrent use.
 type accessCache struct {
-	store Store
-	clock Clock
+	store   Store
+	clock   Clock
+	changed func() // called when the store's access version has moved
 
 	mu        sync.RWMutex
 	records   map[KeyHash]*AccessRecord
@@ -109,10 +110,11 @@ type accessCache struct {
 	touched map[KeyRef]time.Time
 }
 
-func newAccessCache(store Store, clock Clock) *accessCache {
+func newAccessCache(store Store, clock Clock, changed func()) *accessCache {
 	return &accessCache{
 		store:   store,
 		clock:   clock,
+		changed: changed,
 		records: make(map[KeyHash]*AccessRecord),
 		touched: make(map[KeyRef]time.Time),
 	}
@@ -167,6 +169,7 @@ func (c *accessCache) refresh(ctx context.Context) error {
 	if version != c.version {
 		c.empty()
 		c.version = version
+		c.changed()
 	}
 	if now.After(c.checkedAt) {
 		c.checkedAt = now

@@ -34,6 +34,11 @@ const (
 	CodeIPListFull         Code = "ip_list_full"
 )
 
+// CodeKeyRotated is between a [Store] and a [Service], which tries again: the
+// keys that a write was made with are no longer the newest. No use case returns
+// it.
+const CodeKeyRotated Code = "key_rotated"
+
 // Codes returns every code that a use case can return. Edges test themselves
 // against it.
 func Codes() []Code {

@@ -1,6 +1,10 @@
 package grahak
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+)
 
 // EventType says what happened.
 type EventType string
@@ -9,6 +13,7 @@ type EventType string
 const (
 	EventCustomerCreated  EventType = "customer.created"
 	EventCustomerUpdated  EventType = "customer.updated"
+	EventCustomerErased   EventType = "customer.erased"
 	EventMerchantCreated  EventType = "merchant.created"
 	EventMerchantDisabled EventType = "merchant.disabled"
 	EventKeyCreated       EventType = "api_key.created"
@@ -18,6 +23,12 @@ const (
 	EventIPEntryAdded     EventType = "ip_list.entry_added"
 	EventIPEntryRemoved   EventType = "ip_list.entry_removed"
 	EventIPModeChanged    EventType = "ip_list.mode_changed"
+	// EventSealRotated is a new sealing key, EventSealRetired the end of the
+	// older ones, EventSealRewrapped a new master key over them. The subject of
+	// the first two is the key's version, of the third the master key's id.
+	EventSealRotated   EventType = "seal.rotated"
+	EventSealRetired   EventType = "seal.retired"
+	EventSealRewrapped EventType = "seal.rewrapped"
 )
 
 // Event is the record of one change. It is written in the transaction of the
@@ -41,4 +52,65 @@ type Event struct {
 	Actor     string
 	RequestID string // joins the event to the request log; empty from the command line
 	At        time.Time
+}
+
+// Link is the SHA-256 that a merchant's chain of events has come to at one of
+// them. It depends on that event and on all before it.
+type Link [sha256.Size]byte
+
+// Link returns the chain's link at e, which belongs to m, given the link at the
+// event before, the zero Link for the first. Everything that is stored of the
+// event is in it, each part behind its length, so that no two events look the
+// same.
+func (e Event) Link(m MerchantID, previous Link) Link {
+	var space [512]byte
+	buf := append(space[:0], "grahak event v1"...)
+	buf = append(buf, previous[:]...)
+	text := func(s string) {
+		buf = binary.AppendUvarint(buf, uint64(len(s)))
+		buf = append(buf, s...)
+	}
+	text(string(m))
+	buf = binary.AppendVarint(buf, e.Position)
+	text(string(e.ID))
+	text(string(e.Type))
+	text(e.Subject)
+	buf = binary.AppendVarint(buf, e.Revision)
+	buf = binary.AppendUvarint(buf, uint64(len(e.Changed)))
+	for _, f := range e.Changed {
+		text(f.String())
+	}
+	text(e.Actor)
+	text(e.RequestID)
+	buf = binary.AppendVarint(buf, e.At.UnixMicro())
+	return sha256.Sum256(buf)
+}
+
+// ChainHead is where a merchant's chain has come to. The zero ChainHead is that
+// of a merchant without events in it.
+type ChainHead struct {
+	Position int64 // of the last event in the chain
+	Link     Link  // at it
+	// Customers is how many customers the merchant had after that event.
+	Customers int64
+}
+
+// ChainSegment is a piece of a merchant's chain, as it was added at once.
+type ChainSegment struct {
+	First int64  // position of the first event
+	Links []Link // at each of the events, at least one
+	// Customers is how many customers the merchant had after the last event.
+	Customers int64
+	// Proof is a keyed index of the last position and link: who can write the
+	// database but has no key cannot make it.
+	Proof Index
+}
+
+// Head returns the chain's head after the segment.
+func (s ChainSegment) Head() ChainHead {
+	return ChainHead{
+		Position:  s.First + int64(len(s.Links)) - 1,
+		Link:      s.Links[len(s.Links)-1],
+		Customers: s.Customers,
+	}
 }

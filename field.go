@@ -11,8 +11,7 @@ import (
 // problems with them are reported (wire.md §3).
 type Field uint8
 
-// The fields of a customer. FieldCount and FieldOffset and FieldCursor belong
-// to a list request, not to a customer.
+// The fields of a customer, and from FieldCount on those of a list request.
 const (
 	FieldReference Field = iota
 	FieldMobileNumber
@@ -23,6 +22,8 @@ const (
 	FieldCount
 	FieldOffset
 	FieldCursor
+	FieldCreatedAfter
+	FieldCreatedBefore
 )
 
 var fieldNames = [...]string{
@@ -35,6 +36,8 @@ var fieldNames = [...]string{
 	FieldCount:             "count",
 	FieldOffset:            "offset",
 	FieldCursor:            "cursor",
+	FieldCreatedAfter:      "created_after",
+	FieldCreatedBefore:     "created_before",
 }
 
 // String returns the field's name as it stands in events.

@@ -30,6 +30,8 @@ const (
 	ticksPerMS   = 4
 	idRandomBits = 40
 	idDigits     = 16
+	// lastTick is the last that 16 digits hold with the random bits below it.
+	lastTick = 7_238_000_000_000
 )
 
 // ticks gives the time parts of ids. It is safe for concurrent use.
@@ -43,9 +45,15 @@ type ticks struct {
 // more are made, they are made at once, and have no order.
 const maxAhead = 8
 
+// tickOf returns the tick of a moment, between the first and the last there is.
+func tickOf(t time.Time) int64 {
+	us := t.UnixMicro() - idEpoch*1000
+	return min(max(0, us), lastTick/ticksPerMS*1000) * ticksPerMS / 1000
+}
+
 // at returns the time part for an id made at t.
 func (k *ticks) at(t time.Time) int64 {
-	now := max(0, (t.UnixMicro()-idEpoch*1000)*ticksPerMS/1000)
+	now := tickOf(t)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -59,6 +67,9 @@ func (k *ticks) at(t time.Time) int64 {
 	return k.last
 }
 
+// customerPrefix begins the ids of customers.
+const customerPrefix = "cst_"
+
 // newID returns prefix and an id of the given tick. It fails only if random,
 // which must be a cryptographic source, fails.
 func newID(prefix string, tick int64, random io.Reader) (string, error) {
@@ -66,7 +77,15 @@ func newID(prefix string, tick int64, random io.Reader) (string, error) {
 	if _, err := io.ReadFull(random, entropy[:idRandomBits/8]); err != nil {
 		return "", err
 	}
-	high, low := uint64(tick)>>(64-idRandomBits), uint64(tick)<<idRandomBits|binary.LittleEndian.Uint64(entropy[:])
+	return formatID(prefix, tick, binary.LittleEndian.Uint64(entropy[:])), nil
+}
+
+// lowestID returns the lowest id of a tick.
+func lowestID(prefix string, tick int64) string { return formatID(prefix, tick, 0) }
+
+// formatID returns prefix and the id of a tick with the given random bits.
+func formatID(prefix string, tick int64, random uint64) string {
+	high, low := uint64(tick)>>(64-idRandomBits), uint64(tick)<<idRandomBits|random
 	buf := append(make([]byte, 0, 24), prefix...)
 	end := len(buf) + idDigits
 	buf = buf[:end]
@@ -76,5 +95,5 @@ func newID(prefix string, tick int64, random io.Reader) (string, error) {
 		high /= 36
 		buf[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
 	}
-	return string(buf), nil
+	return string(buf)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -98,7 +99,7 @@ func NewService(cfg Config) (*Service, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	s.access = newAccessCache(s.store, s.clock)
+	s.access = newAccessCache(s.store, s.clock, s.sealer.Forget)
 	return s, nil
 }
 
@@ -110,9 +111,45 @@ const (
 )
 
 // Run does the service's background work until ctx ends: it notices changes
-// that other processes make to keys, IP lists and merchants, writes when keys
-// were last used, and deletes expired tokens. It flushes before it returns.
+// that other processes make to keys, IP lists, merchants and keysets, writes when
+// keys were last used, deletes expired tokens, puts events into their chains and
+// seals customers anew after a rotation. It flushes before it returns.
 func (s *Service) Run(ctx context.Context) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { s.housekeeping(ctx) })
+	work.Go(func() { s.repeat(ctx, orderInterval, "cannot put events in order; it will be tried again", s.order) })
+	work.Go(func() {
+		s.repeat(ctx, resealInterval, "cannot seal customers under the new key; it will be tried again", s.reseal)
+	})
+}
+
+// repeat does work at intervals until ctx ends. A fault that lasts is logged
+// once, and then once a minute.
+func (s *Service) repeat(ctx context.Context, interval time.Duration, trouble string, work func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	var told time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := work(ctx)
+		now := s.clock.Now()
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			told = time.Time{}
+		case told.IsZero() || now.Sub(told) >= time.Minute:
+			s.log.Error(trouble, "error", err)
+			told = now
+		}
+	}
+}
+
+func (s *Service) housekeeping(ctx context.Context) {
 	poll := time.NewTicker(versionPoll)
 	defer poll.Stop()
 	touch := time.NewTicker(touchInterval)

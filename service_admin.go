@@ -22,13 +22,15 @@ func (s *Service) CreateMerchant(ctx context.Context, c Caller, name string) (Me
 		return Merchant{}, Errorf(CodeInvalidMerchant, "A merchant's name has at most %d characters and no control characters.", MaxReference)
 	}
 	now := s.now()
-	keys, err := s.sealer.NewKeyset(c.Merchant)
-	if err != nil {
-		return Merchant{}, err
-	}
 	m := Merchant{ID: c.Merchant, Name: name, IPMode: IPModeOff, CreatedAt: now}
-	return m, s.change(c, EventMerchantCreated, "", now, func(e Event) error {
-		return s.store.CreateMerchant(ctx, m, keys, e)
+	return m, s.underNewestKey(func() error {
+		keys, err := s.sealer.NewKeyset(ctx, c.Merchant)
+		if err != nil {
+			return err
+		}
+		return s.change(c, EventMerchantCreated, "", now, func(e Event) error {
+			return s.store.CreateMerchant(ctx, m, keys, e)
+		})
 	})
 }
 

@@ -2,10 +2,7 @@ package grahak
 
 import (
 	"context"
-	"crypto/subtle"
-	"encoding/base64"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -26,15 +23,11 @@ func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput
 		return CustomerResult{}, err
 	}
 	now := s.now()
-	id, err := newID("cst_", s.customerTicks.at(now), s.random)
+	id, err := newID(customerPrefix, s.customerTicks.at(now), s.random)
 	if err != nil {
 		return CustomerResult{}, err
 	}
 	customer := Customer{ID: CustomerID(id), Profile: p, Revision: 1, CreatedAt: now, UpdatedAt: now}
-	record, err := s.seal(ctx, c.Merchant, customer)
-	if err != nil {
-		return CustomerResult{}, err
-	}
 	event, err := s.event(c, EventCustomerCreated, id, now)
 	if err != nil {
 		return CustomerResult{}, err
@@ -45,7 +38,14 @@ func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput
 	if err != nil {
 		return CustomerResult{}, err
 	}
-	if err := s.store.CreateCustomer(ctx, c.Merchant, record, event, issued); err != nil {
+	err = s.underNewestKey(func() error {
+		record, err := s.seal(ctx, c.Merchant, customer)
+		if err != nil {
+			return err
+		}
+		return s.store.CreateCustomer(ctx, c.Merchant, record, event, issued)
+	})
+	if err != nil {
 		return CustomerResult{}, err
 	}
 	return result, nil
@@ -62,7 +62,7 @@ func (s *Service) Customer(ctx context.Context, c Caller, ref string, token bool
 	if err := c.may(scope); err != nil {
 		return CustomerResult{}, err
 	}
-	customer, _, err := s.find(ctx, c.Merchant, ref)
+	customer, err := s.find(ctx, c.Merchant, ref)
 	if err != nil {
 		return CustomerResult{}, err
 	}
@@ -108,7 +108,7 @@ func (s *Service) UpdateCustomer(ctx context.Context, c Caller, ref string, in C
 
 // tryUpdate reports false if another update of the customer came first.
 func (s *Service) tryUpdate(ctx context.Context, c Caller, ref string, in CustomerInput, token bool) (CustomerResult, bool, error) {
-	customer, record, err := s.find(ctx, c.Merchant, ref)
+	customer, err := s.find(ctx, c.Merchant, ref)
 	if err != nil {
 		return CustomerResult{}, false, err
 	}
@@ -136,93 +136,72 @@ func (s *Service) tryUpdate(ctx context.Context, c Caller, ref string, in Custom
 		customer.UpdatedAt = now
 	}
 	result.Customer = customer
-	sealed, err := s.sealer.Seal(ctx, c.Merchant, customer.ID, p)
-	if err != nil {
-		return CustomerResult{}, false, err
-	}
-	record.Sealed, record.Revision, record.UpdatedAt = sealed, customer.Revision, customer.UpdatedAt
 	event, err := s.event(c, EventCustomerUpdated, string(customer.ID), now)
 	if err != nil {
 		return CustomerResult{}, false, err
 	}
 	event.Revision, event.Changed = customer.Revision, changed
-	done, err := s.store.UpdateCustomer(ctx, c.Merchant, record, event, issued)
+	var done bool
+	err = s.underNewestKey(func() error {
+		record, err := s.seal(ctx, c.Merchant, customer)
+		if err != nil {
+			return err
+		}
+		done, err = s.store.UpdateCustomer(ctx, c.Merchant, record, event, issued)
+		return err
+	})
 	if err != nil {
 		return CustomerResult{}, false, err
 	}
 	return result, done, nil
 }
 
-// Paging limits of [Service.Customers] (wire.md §4).
-const (
-	DefaultPage = 10
-	MaxPage     = 100
-	MaxOffset   = 10_000
-)
-
-// ListQuery asks for a page of customers.
-type ListQuery struct {
-	// Limit is how many to return, from 1; more than [MaxPage] is MaxPage.
-	Limit int
-	// Offset is how many of the newest to skip, up to [MaxOffset].
-	Offset int
-	// After is the Next of an earlier page; empty for the first.
-	After string
+// EraseCustomer deletes the customer whose id or else whose reference is ref,
+// with everything that is found by it, and returns its id. The events stay:
+// they hold no personal data. Codes: [CodeInsufficientScope],
+// [CodeCustomerNotFound].
+func (s *Service) EraseCustomer(ctx context.Context, c Caller, ref string) (CustomerID, error) {
+	if err := c.may(ScopeWrite); err != nil {
+		return "", err
+	}
+	// The record is not opened, so that a damaged one can be erased too.
+	record, err := s.record(ctx, c.Merchant, ref)
+	if err != nil {
+		return "", err
+	}
+	event, err := s.event(c, EventCustomerErased, string(record.ID), s.now())
+	if err != nil {
+		return "", err
+	}
+	return record.ID, s.store.EraseCustomer(ctx, c.Merchant, record.ID, event)
 }
 
-// CustomerPage is customers in order of creation, newest first.
-type CustomerPage struct {
-	Customers []Customer
-	// Total counts all customers of the merchant.
-	Total int64
-	// Next is the After of the next page; empty when there is none.
-	Next string
+// CustomerExport is everything that is held on one customer.
+type CustomerExport struct {
+	Customer Customer
+	// Tokens are the client auth tokens that are kept: their hashes, not
+	// themselves.
+	Tokens []TokenRecord
+	Events []Event
 }
 
-// Customers returns a page of the merchant's customers. Codes:
-// [CodeInvalidField] for an offset over [MaxOffset], a limit below 1 or a
-// cursor that is not from this merchant's pages.
-func (s *Service) Customers(ctx context.Context, c Caller, q ListQuery) (CustomerPage, error) {
-	if err := c.may(ScopeRead); err != nil {
-		return CustomerPage{}, err
+// ExportCustomer returns everything that is held on the customer whose id or
+// else whose reference is ref. It is for operators. Codes:
+// [CodeInsufficientScope], [CodeCustomerNotFound].
+func (s *Service) ExportCustomer(ctx context.Context, c Caller, ref string) (CustomerExport, error) {
+	if err := c.may(scopeOperator); err != nil {
+		return CustomerExport{}, err
 	}
-	var v validator
-	if q.Limit < 1 {
-		v.bad = append(v.bad, FieldCount)
-	}
-	if q.Offset < 0 || q.Offset > MaxOffset {
-		v.bad = append(v.bad, FieldOffset)
-	}
-	before, ok, err := s.openCursor(ctx, c.Merchant, q.After)
+	customer, err := s.find(ctx, c.Merchant, ref)
 	if err != nil {
-		return CustomerPage{}, err
+		return CustomerExport{}, err
 	}
-	if !ok {
-		v.bad = append(v.bad, FieldCursor)
+	export := CustomerExport{Customer: customer}
+	if export.Tokens, err = s.store.Tokens(ctx, c.Merchant, customer.ID); err != nil {
+		return CustomerExport{}, err
 	}
-	if err := v.err(); err != nil {
-		return CustomerPage{}, err
-	}
-	limit := min(q.Limit, MaxPage)
-	// One more than asked for tells whether there is a next page.
-	records, total, err := s.store.Customers(ctx, c.Merchant, before, limit+1, q.Offset)
-	if err != nil {
-		return CustomerPage{}, err
-	}
-	page := CustomerPage{Total: total}
-	if len(records) > limit {
-		records = records[:limit]
-		if page.Next, err = s.cursor(ctx, c.Merchant, records[limit-1].ID); err != nil {
-			return CustomerPage{}, err
-		}
-	}
-	page.Customers = make([]Customer, len(records))
-	for i, r := range records {
-		if page.Customers[i], err = s.open(ctx, c.Merchant, r); err != nil {
-			return CustomerPage{}, err
-		}
-	}
-	return page, nil
+	export.Events, err = s.store.EventsOf(ctx, c.Merchant, string(customer.ID))
+	return export, err
 }
 
 // VerifyToken returns what token names. Code: [CodeTokenNotFound] for one that
@@ -231,39 +210,65 @@ func (s *Service) VerifyToken(ctx context.Context, token string) (TokenRecord, e
 	return s.store.Token(ctx, HashToken(token), s.clock.Now())
 }
 
-// find returns the customer whose id or else whose reference is ref, opened and
-// as stored. No customer has a reference that breaks the rule for references,
-// so such a ref is not looked up.
-func (s *Service) find(ctx context.Context, m MerchantID, ref string) (Customer, CustomerRecord, error) {
+// find returns the customer whose id or else whose reference is ref.
+func (s *Service) find(ctx context.Context, m MerchantID, ref string) (Customer, error) {
+	record, err := s.record(ctx, m, ref)
+	if err != nil {
+		return Customer{}, err
+	}
+	return s.open(ctx, m, record)
+}
+
+// record is find without opening what is found. No customer has a reference
+// that breaks the rule for references, so such a ref is not looked up.
+func (s *Service) record(ctx context.Context, m MerchantID, ref string) (CustomerRecord, error) {
 	if ref == "" || !validReference(ref) {
-		return Customer{}, CustomerRecord{}, &Error{Code: CodeCustomerNotFound, Message: "There is no such customer."}
+		return CustomerRecord{}, &Error{Code: CodeCustomerNotFound, Message: "There is no such customer."}
 	}
 	index, err := s.sealer.Index(ctx, m, IndexReference, ref)
 	if err != nil {
-		return Customer{}, CustomerRecord{}, err
+		return CustomerRecord{}, err
 	}
-	record, err := s.store.Customer(ctx, m, CustomerID(ref), index)
-	if err != nil {
-		return Customer{}, CustomerRecord{}, err
-	}
-	customer, err := s.open(ctx, m, record)
-	return customer, record, err
+	return s.store.Customer(ctx, m, CustomerID(ref), index)
 }
 
+// sealAttempts bounds how often a write starts again because the merchant's key
+// was rotated in between.
+const sealAttempts = 5
+
+// underNewestKey runs write, which seals and stores, again for as long as the
+// store finds that it sealed under a key that is no longer the newest: another
+// process may rotate keys at any time.
+func (s *Service) underNewestKey(write func() error) error {
+	for range sealAttempts {
+		err := write()
+		if CodeOf(err) != CodeKeyRotated {
+			return err
+		}
+		s.sealer.Forget()
+	}
+	return Unavailable("the sealing keys changed again and again", time.Second, nil)
+}
+
+// seal returns c as it is stored.
 func (s *Service) seal(ctx context.Context, m MerchantID, c Customer) (CustomerRecord, error) {
-	index, err := s.sealer.Index(ctx, m, IndexReference, c.Reference)
-	if err != nil {
+	r := CustomerRecord{ID: c.ID, Revision: c.Revision, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt}
+	var err error
+	if r.Reference, err = s.sealer.Index(ctx, m, IndexReference, c.Reference); err != nil {
 		return CustomerRecord{}, err
 	}
-	sealed, err := s.sealer.Seal(ctx, m, c.ID, c.Profile)
-	if err != nil {
+	if r.Email, err = s.emailIndex(ctx, m, c.Email); err != nil {
 		return CustomerRecord{}, err
 	}
-	return CustomerRecord{ID: c.ID, Reference: index, Sealed: sealed, Revision: c.Revision, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt}, nil
+	if r.Mobile, err = s.mobileIndex(ctx, m, c.MobileNumber); err != nil {
+		return CustomerRecord{}, err
+	}
+	r.Sealed, err = s.sealer.Seal(ctx, m, c.ID, c.Profile)
+	return r, err
 }
 
 func (s *Service) open(ctx context.Context, m MerchantID, r CustomerRecord) (Customer, error) {
-	p, err := s.sealer.Open(ctx, m, r.ID, r.Sealed)
+	p, err := s.sealer.Open(ctx, m, r.ID, r.Sealed.Bytes)
 	if err != nil {
 		return Customer{}, fmt.Errorf("open customer %s of merchant %s: %w", r.ID, m, err)
 	}
@@ -282,48 +287,4 @@ func (s *Service) issue(m MerchantID, id CustomerID, wanted bool, result *Custom
 	}
 	result.Token = &token
 	return &TokenRecord{Merchant: m, Customer: id, Hash: HashToken(token.Value), ExpiresAt: token.ExpiresAt}, nil
-}
-
-// cursorStart begins every cursor, so that none looks like a flag on a command
-// line.
-const cursorStart = "p"
-
-// cursorCheck is how many bytes of a cursor prove that it is ours.
-const cursorCheck = 8
-
-// maxCursor is the length of the longest decoded cursor, in bytes.
-const maxCursor = 256
-
-// cursor returns an opaque, self-checking name for the place after id.
-func (s *Service) cursor(ctx context.Context, m MerchantID, id CustomerID) (string, error) {
-	sum, err := s.sealer.Index(ctx, m, IndexCursor, string(id))
-	if err != nil {
-		return "", err
-	}
-	return cursorStart + base64.RawURLEncoding.EncodeToString(append(sum[:cursorCheck:cursorCheck], id...)), nil
-}
-
-// openCursor returns the id in a cursor, and reports whether it is one of the
-// merchant's. The empty cursor is the empty id.
-func (s *Service) openCursor(ctx context.Context, m MerchantID, cursor string) (CustomerID, bool, error) {
-	if cursor == "" {
-		return "", true, nil
-	}
-	encoded, ok := strings.CutPrefix(cursor, cursorStart)
-	if !ok {
-		return "", false, nil
-	}
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil {
-		return "", false, nil //nolint:nilerr // A cursor that is not ours is an answer, not a failure.
-	}
-	if len(raw) <= cursorCheck || len(raw) > maxCursor {
-		return "", false, nil
-	}
-	id := CustomerID(raw[cursorCheck:])
-	sum, err := s.sealer.Index(ctx, m, IndexCursor, string(id))
-	if err != nil {
-		return "", false, err
-	}
-	return id, subtle.ConstantTimeCompare(sum[:cursorCheck], raw[:cursorCheck]) == 1, nil
 }

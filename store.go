@@ -10,8 +10,10 @@ import (
 // the person is.
 type CustomerRecord struct {
 	ID        CustomerID
-	Reference Index  // blind index of the reference, unique per merchant
-	Sealed    []byte // the Profile
+	Reference Index      // blind index of the reference, unique per merchant
+	Email     ShortIndex // of the e-mail address; zero for none
+	Mobile    ShortIndex // of the mobile number
+	Sealed    Sealed     // the Profile
 	Revision  int64
 	CreatedAt time.Time
 	UpdatedAt time.Time
@@ -37,6 +39,8 @@ type AccessRecord struct {
 type Store interface {
 	CustomerStore
 	MerchantStore
+	SealStore
+	EventStore
 	KeyStore
 	IPListStore
 
@@ -48,17 +52,8 @@ type Store interface {
 	// returns how many it deleted.
 	PruneTokens(ctx context.Context, now time.Time, limit int) (int, error)
 
-	// Events returns at most limit events of the merchant with a position above
-	// after, in order of position. Whoever follows positions misses nothing.
-	Events(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
-
-	// MasterKeyID returns the id of the master key that merchants' keys are to be
-	// wrapped under, after naming id as that one if there is none yet or no
-	// merchant has keys. An empty id only asks.
-	MasterKeyID(ctx context.Context, id string) (string, error)
-
-	// AccessVersion returns a number that changes whenever a key, an IP list
-	// or a merchant changes, by any process.
+	// AccessVersion returns a number that changes whenever an API key, an IP
+	// list, a merchant or a keyset changes, by any process.
 	AccessVersion(ctx context.Context) (int64, error)
 	// Ping returns nil if the store can answer a read now.
 	Ping(ctx context.Context) error
@@ -67,29 +62,65 @@ type Store interface {
 // CustomerStore keeps customers and their tokens.
 type CustomerStore interface {
 	// CreateCustomer writes a new customer with its event and, if token is not
-	// nil, a token. Code: [CodeDuplicateReference], and nothing is written.
+	// nil, a token. Codes: [CodeDuplicateReference]; [CodeKeyRotated] if c is not
+	// sealed under the merchant's newest key version; and nothing is written.
 	CreateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, token *TokenRecord) error
 	// Customer returns the customer whose id is id or else the one whose
 	// reference has the given index. Code: [CodeCustomerNotFound].
 	Customer(ctx context.Context, m MerchantID, id CustomerID, reference Index) (CustomerRecord, error)
-	// UpdateCustomer overwrites what is sealed in the customer c.ID, its
-	// revision and its time of update, with the event and, if token is not nil,
-	// a token. It reports false, and writes nothing, if the stored revision is
-	// not the one before c.Revision. Code: [CodeCustomerNotFound].
+	// UpdateCustomer overwrites what is sealed in the customer c.ID, its indexes
+	// of e-mail address and mobile number, its revision and its time of update,
+	// with the event and, if token is not nil, a token. It reports false, and
+	// writes nothing, if the stored revision is not the one before c.Revision.
+	// Codes: [CodeCustomerNotFound]; [CodeKeyRotated] as in CreateCustomer.
 	UpdateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, token *TokenRecord) (bool, error)
-	// Customers returns at most limit customers in descending order of id,
-	// skipping offset, starting below the id before unless that is empty; and
-	// the number of all customers of the merchant, as of the same moment.
-	Customers(ctx context.Context, m MerchantID, before CustomerID, limit, offset int) ([]CustomerRecord, int64, error)
+	// EraseCustomer deletes the customer, its indexes and its tokens, and writes
+	// the event, whose revision it sets to the one after the customer's last.
+	// Code: [CodeCustomerNotFound].
+	EraseCustomer(ctx context.Context, m MerchantID, id CustomerID, e Event) error
+	// Customers returns at most limit customers of a range in descending order
+	// of id, skipping offset; and the number of all customers of the merchant,
+	// as of the same moment.
+	Customers(ctx context.Context, m MerchantID, r CustomerRange, limit, offset int) ([]CustomerRecord, int64, error)
+	// FindCustomers returns at most limit customers of a range of ids that have
+	// the index that by holds, in descending order of id; and the number of all
+	// customers of the merchant, as of the same moment. The times of the range
+	// are not looked at.
+	FindCustomers(ctx context.Context, m MerchantID, by CustomerIndex, r CustomerRange, limit int) ([]CustomerRecord, int64, error)
+	// CustomersAfter returns at most limit customers with an id above after, in
+	// ascending order of id.
+	CustomersAfter(ctx context.Context, m MerchantID, after CustomerID, limit int) ([]CustomerRecord, error)
+	// Tokens returns the tokens of a customer, expired ones too as long as they
+	// are not pruned.
+	Tokens(ctx context.Context, m MerchantID, id CustomerID) ([]TokenRecord, error)
 	// PutToken writes a token of an existing customer.
 	// Code: [CodeCustomerNotFound].
 	PutToken(ctx context.Context, m MerchantID, token TokenRecord) error
 }
 
-// MerchantStore keeps merchants and their wrapped keys.
+// CustomerRange is a range of customers. Its zero value is all of them.
+type CustomerRange struct {
+	From   CustomerID // lowest id
+	Before CustomerID // the id above the highest; empty for no end
+	// CreatedFrom and CreatedBefore bound the time of creation, in whole
+	// microseconds: the first belongs to the range, the second does not. Zero
+	// times are no bounds.
+	CreatedFrom, CreatedBefore time.Time
+}
+
+// CustomerIndex is what customers are found by: the first of its members that
+// is not zero.
+type CustomerIndex struct {
+	Reference Index
+	Email     ShortIndex
+	Mobile    ShortIndex
+}
+
+// MerchantStore keeps merchants.
 type MerchantStore interface {
-	// CreateMerchant writes a merchant with its keys. Code:
-	// [CodeMerchantExists].
+	// CreateMerchant writes a merchant with its keys. Codes:
+	// [CodeMerchantExists]; [CodeKeyRotated] if the keys are not wrapped under
+	// the master key that the store names.
 	CreateMerchant(ctx context.Context, m Merchant, keys Keyset, e Event) error
 	// Merchant returns one merchant. Code: [CodeMerchantNotFound].
 	Merchant(ctx context.Context, m MerchantID) (Merchant, error)
@@ -98,8 +129,67 @@ type MerchantStore interface {
 	// DisableMerchant sets the time from which the merchant is disabled, unless
 	// it is disabled already. Code: [CodeMerchantNotFound].
 	DisableMerchant(ctx context.Context, m MerchantID, at time.Time, e Event) error
+}
+
+// SealStore keeps the merchants' wrapped keys.
+type SealStore interface {
+	// MasterKeyID returns the id of the master key that merchants' keys are to be
+	// wrapped under, after naming id as that one if there is none yet or no
+	// merchant has keys. An empty id only asks.
+	MasterKeyID(ctx context.Context, id string) (string, error)
 	// Keyset returns the merchant's wrapped keys. Code: [CodeMerchantNotFound].
 	Keyset(ctx context.Context, m MerchantID) (Keyset, error)
+	// SealState returns the merchant's keyset and how far its re-sealing has
+	// come. Code: [CodeMerchantNotFound].
+	SealState(ctx context.Context, m MerchantID) (SealState, error)
+	// SealStates returns the state of every merchant, by id.
+	SealStates(ctx context.Context) ([]SealState, error)
+	// Rotating returns the merchants whose state is not complete, by id.
+	Rotating(ctx context.Context) ([]MerchantID, error)
+	// RotateKeyset writes k, which is of the version after the stored one, and
+	// starts the re-sealing. From then on nothing can be written that is sealed
+	// under an older version. Codes: [CodeMerchantNotFound]; [CodeKeyRotated] if
+	// the stored revision is not k's.
+	RotateKeyset(ctx context.Context, k Keyset, at time.Time, e Event) error
+	// Reseal writes a step of the re-sealing: the customers' ciphertexts and
+	// indexes, unless they are under version state.Version already, which counts
+	// as done. state is the state after the step, and before is its After until
+	// then. Code: [CodeKeyRotated] if the stored state is another, because
+	// somebody else has taken the step.
+	Reseal(ctx context.Context, state SealState, before CustomerID, customers []CustomerRecord) error
+	// RestartReseal starts the re-sealing again from the first customer.
+	// Code: [CodeKeyRotated] if the stored version is not the given one.
+	RestartReseal(ctx context.Context, m MerchantID, version int64) error
+	// RetireKeyset writes k, which holds only the newest sealing key, once the
+	// re-sealing has ended. Code: [CodeKeyRotated] if it has not, or if the
+	// stored revision is not k's. A customer that is still sealed under an older
+	// version is an error that is not an *Error, and nothing is written.
+	RetireKeyset(ctx context.Context, k Keyset, e Event) error
+	// RewrapKeysets writes the keysets of all merchants, which are now wrapped
+	// under the master key with the given id, and names that one; events has an
+	// event for each. Code: [CodeKeyRotated] if a merchant is missing or a stored
+	// revision is another.
+	RewrapKeysets(ctx context.Context, masterKeyID string, keysets []Keyset, events []Event) error
+}
+
+// EventStore keeps events and the chain over them.
+type EventStore interface {
+	// Events returns at most limit events of the merchant with a position above
+	// after, in order of position. Whoever follows positions misses nothing.
+	Events(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
+	// EventsOf returns the events with the given subject, in order of position.
+	EventsOf(ctx context.Context, m MerchantID, subject string) ([]Event, error)
+	// Unordered returns the merchants with events that are not in their chain.
+	Unordered(ctx context.Context) ([]MerchantID, error)
+	// ChainHead returns where the merchant's chain has come to.
+	ChainHead(ctx context.Context, m MerchantID) (ChainHead, error)
+	// Chain returns at most limit segments of the merchant's chain whose first
+	// position is above after, in order.
+	Chain(ctx context.Context, m MerchantID, after int64, limit int) ([]ChainSegment, error)
+	// Order appends a segment to the merchant's chain, and lets the customers of
+	// its events be found by their indexes without a look at the events. It
+	// writes nothing if the chain's head is not the one before the segment.
+	Order(ctx context.Context, m MerchantID, s ChainSegment) error
 }
 
 // KeyStore keeps API keys.

@@ -7,26 +7,23 @@ import (
 	"grahak"
 )
 
-// batch is what one transaction of the writer has made so far, for what is
-// written once a transaction rather than once a write. It is emptied when a
-// transaction begins.
+// batch is what one transaction of the writer knows or has made so far, for what
+// is read or written once a transaction rather than once a write. It is emptied
+// when a transaction begins.
 type batch struct {
-	customers map[grahak.MerchantID]int64 // made
-	positions map[grahak.MerchantID]int64 // of the last event
+	positions   map[grahak.MerchantID]int64 // of the last event
+	keyVersions map[grahak.MerchantID]int64
 }
 
 // reset empties b.
 func (b *batch) reset() {
-	if b.customers == nil {
-		b.customers = make(map[grahak.MerchantID]int64)
+	if b.positions == nil {
 		b.positions = make(map[grahak.MerchantID]int64)
+		b.keyVersions = make(map[grahak.MerchantID]int64)
 	}
-	clear(b.customers)
 	clear(b.positions)
+	clear(b.keyVersions)
 }
-
-// created notes that a customer of m was made.
-func (b *batch) created(m grahak.MerchantID) { b.customers[m]++ }
 
 // nextPosition returns the position of the next event of m. The database is
 // asked once a transaction, because other processes write events too.
@@ -42,12 +39,37 @@ func (b *batch) nextPosition(tx *conn, m grahak.MerchantID) (int64, error) {
 	return last + 1, nil
 }
 
-// flush writes what is owed before the transaction is committed.
-func (b *batch) flush(tx *conn) error {
-	for m, n := range b.customers {
-		_, err := tx.exec(`INSERT INTO customer_counts (merchant_id, total) VALUES ($1, $2)
-			ON CONFLICT (merchant_id) DO UPDATE SET total = customer_counts.total + excluded.total`, string(m), n)
+var errKeyRotated = &grahak.Error{Code: grahak.CodeKeyRotated, Message: "The merchant's sealing keys have changed."}
+
+// checkKey returns [errKeyRotated] unless version is the newest of the
+// merchant's sealing key, so that no write follows a rotation that was sealed
+// before it.
+func (b *batch) checkKey(tx *conn, m grahak.MerchantID, version int64) error {
+	newest, known := b.keyVersions[m]
+	if !known {
+		err := tx.queryRow(`SELECT version FROM keysets WHERE merchant_id = $1`, string(m)).Scan(&newest)
+		if errors.Is(err, sql.ErrNoRows) {
+			return merchantNotFound(m)
+		}
 		if err != nil {
+			return err
+		}
+		b.keyVersions[m] = newest
+	}
+	if version != newest {
+		return errKeyRotated
+	}
+	return nil
+}
+
+// rotated notes that the merchant's key has another version now.
+func (b *batch) rotated(m grahak.MerchantID) { delete(b.keyVersions, m) }
+
+// flush writes what is owed before the transaction is committed: which merchants
+// have events to put in order.
+func (b *batch) flush(tx *conn) error {
+	for m := range b.positions {
+		if _, err := tx.exec(`INSERT INTO unordered (merchant_id) VALUES ($1) ON CONFLICT (merchant_id) DO NOTHING`, string(m)); err != nil {
 			return err
 		}
 	}

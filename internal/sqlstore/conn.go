@@ -115,8 +115,8 @@ type row struct {
 	err    error
 }
 
-// Scan copies the columns into dest, pointers to string, []byte, int, int64,
-// [sql.NullInt64] or [sql.NullString]. If there was no row it returns
+// Scan copies the columns into dest, pointers to string, []byte (nil for NULL),
+// int, int64, [sql.NullInt64] or [sql.NullString]. If there was no row it returns
 // [sql.ErrNoRows].
 func (r row) Scan(dest ...any) error {
 	if r.err != nil {
@@ -142,7 +142,7 @@ func assign(dest any, v driver.Value) error {
 			return nil
 		}
 	case *[]byte:
-		if b, ok := v.([]byte); ok {
+		if b, ok := v.([]byte); ok || v == nil {
 			*d = b
 			return nil
 		}

@@ -5,28 +5,32 @@ import (
 	"database/sql"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"grahak"
 )
 
-const customerColumns = `id, reference_index, sealed, revision, created_at, updated_at`
+const customerColumns = `id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at`
 
 var errCustomerNotFound = grahak.Errorf(grahak.CodeCustomerNotFound, "There is no such customer.")
 
 // CreateCustomer implements [grahak.CustomerStore].
 func (s *Store) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) error {
 	return s.write(ctx, func(tx *conn) error {
-		n, err := tx.exec(`INSERT INTO customers (merchant_id, id, reference_index, sealed, revision, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (merchant_id, reference_index) DO NOTHING`,
-			string(m), string(c.ID), c.Reference[:], c.Sealed, c.Revision, c.CreatedAt.UnixMicro(), c.UpdatedAt.UnixMicro())
+		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
+			return err
+		}
+		n, err := tx.exec(`INSERT INTO customers (merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (merchant_id, reference_index) DO NOTHING`,
+			string(m), string(c.ID), c.Reference[:], short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.CreatedAt.UnixMicro(), c.UpdatedAt.UnixMicro())
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return grahak.Errorf(grahak.CodeDuplicateReference, "A customer with this reference exists.")
 		}
-		tx.batch.created(m)
 		if err := insertEvent(tx, m, e); err != nil {
 			return err
 		}
@@ -63,16 +67,34 @@ func (s *Store) Customer(ctx context.Context, m grahak.MerchantID, id grahak.Cus
 
 // UpdateCustomer implements [grahak.CustomerStore].
 func (s *Store) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) (bool, error) {
+	searched := slices.Contains(e.Changed, grahak.FieldEmail) || slices.Contains(e.Changed, grahak.FieldMobileNumber)
 	var done bool
 	err := s.write(ctx, func(tx *conn) error {
 		done = false
-		n, err := tx.exec(`UPDATE customers SET sealed = $1, revision = $2, updated_at = $3 WHERE merchant_id = $4 AND id = $5 AND revision = $6`,
-			c.Sealed, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
+		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
+			return err
+		}
+		var old indexes
+		if searched {
+			var err error
+			if old, err = indexesOf(tx, m, c.ID); err != nil {
+				return err
+			}
+		}
+		n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4, revision = $5, updated_at = $6
+			WHERE merchant_id = $7 AND id = $8 AND revision = $9`,
+			short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return s.customerExists(tx, m, c.ID)
+		}
+		if searched {
+			// The new ones are written when the event is put in order.
+			if err := old.remove(tx, m, c.ID); err != nil {
+				return err
+			}
 		}
 		if err := insertEvent(tx, m, e); err != nil {
 			return err
@@ -87,6 +109,28 @@ func (s *Store) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c graha
 	return done, nil
 }
 
+// EraseCustomer implements [grahak.CustomerStore].
+func (s *Store) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, e grahak.Event) error {
+	return s.write(ctx, func(tx *conn) error {
+		old, err := indexesOf(tx, m, id)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), string(id)); err != nil {
+			return err
+		}
+		if err := old.remove(tx, m, id); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2`, string(m), string(id)); err != nil {
+			return err
+		}
+		erased := e
+		erased.Revision = old.revision + 1
+		return insertEvent(tx, m, erased)
+	})
+}
+
 // customerExists returns nil if the customer exists.
 func (s *Store) customerExists(tx *conn, m grahak.MerchantID, id grahak.CustomerID) error {
 	var found int
@@ -98,37 +142,176 @@ func (s *Store) customerExists(tx *conn, m grahak.MerchantID, id grahak.Customer
 }
 
 // Customers implements [grahak.CustomerStore].
-func (s *Store) Customers(ctx context.Context, m grahak.MerchantID, before grahak.CustomerID, limit, offset int) (list []grahak.CustomerRecord, total int64, err error) {
-	const page = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3`
-	const pageBefore = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND id < $4 ORDER BY id DESC LIMIT $2 OFFSET $3`
-	query, args := page, []any{string(m), limit, offset}
-	if before != "" {
-		query, args = pageBefore, append(args, string(before))
-	}
+func (s *Store) Customers(ctx context.Context, m grahak.MerchantID, in grahak.CustomerRange, limit, offset int) (list []grahak.CustomerRecord, total int64, err error) {
+	from, before := ids(in)
 	err = s.read(ctx, func(r *conn) error {
 		return r.snapshot(func() error {
-			err := r.queryRow(`SELECT total FROM customer_counts WHERE merchant_id = $1`, string(m)).Scan(&total)
-			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			if total, _, err = customerTotal(r, m); err != nil {
 				return err
 			}
-			return r.query(func(row row) error {
-				c, err := scanCustomer(row)
-				list = append(list, c)
-				return err
-			}, query, args...)
+			list, err = queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id >= $2 AND id < $3
+				AND created_at >= $4 AND created_at < $5 ORDER BY id DESC LIMIT $6 OFFSET $7`,
+				string(m), from, before, microsOr(in.CreatedFrom, firstMicro), microsOr(in.CreatedBefore, lastMicro), limit, offset)
+			return err
 		})
 	})
 	return list, total, err
 }
 
+// FindCustomers implements [grahak.CustomerStore].
+func (s *Store) FindCustomers(ctx context.Context, m grahak.MerchantID, by grahak.CustomerIndex, in grahak.CustomerRange, limit int) (list []grahak.CustomerRecord, total int64, err error) {
+	from, before := ids(in)
+	err = s.read(ctx, func(r *conn) error {
+		return r.snapshot(func() error {
+			var ordered int64
+			if total, ordered, err = customerTotal(r, m); err != nil {
+				return err
+			}
+			if by.Reference != (grahak.Index{}) {
+				list, err = queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND reference_index = $2 AND id >= $3 AND id < $4 LIMIT $5`,
+					string(m), by.Reference[:], from, before, limit)
+				return err
+			}
+			value := by.Email
+			if value == (grahak.ShortIndex{}) {
+				value = by.Mobile
+			}
+			list, err = search(r, m, value, from, before, ordered, limit)
+			return err
+		})
+	})
+	return list, total, err
+}
+
+// search returns the customers with the value of an index: those that the
+// look-up table has, and those with events after the position ordered, which it
+// may not have yet.
+func search(r *conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, ordered int64, limit int) ([]grahak.CustomerRecord, error) {
+	list, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id IN
+			(SELECT customer_id FROM lookup WHERE merchant_id = $1 AND value_index = $2 AND customer_id >= $3 AND customer_id < $4 ORDER BY customer_id DESC LIMIT $5)
+		ORDER BY id DESC`,
+		string(m), value[:], from, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	recent, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1
+			AND id IN (SELECT subject FROM events WHERE merchant_id = $1 AND position > $6)
+			AND (email_index = $2 OR mobile_index = $2) AND id >= $3 AND id < $4
+		ORDER BY id DESC LIMIT $5`,
+		string(m), value[:], from, before, limit, ordered)
+	if err != nil || len(recent) == 0 {
+		return list, err
+	}
+	list = append(list, recent...)
+	slices.SortFunc(list, func(a, b grahak.CustomerRecord) int { return strings.Compare(string(b.ID), string(a.ID)) })
+	list = slices.CompactFunc(list, func(a, b grahak.CustomerRecord) bool { return a.ID == b.ID })
+	return list[:min(len(list), limit)], nil
+}
+
+// customerTotal returns how many customers the merchant has, and the position
+// up to which its events are in order: the chain counts up to there, and the
+// rest is counted.
+func customerTotal(r *conn, m grahak.MerchantID) (total, ordered int64, err error) {
+	head, err := chainHead(r, m)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = r.queryRow(`SELECT coalesce(sum(CASE type WHEN 'customer.created' THEN 1 WHEN 'customer.erased' THEN -1 ELSE 0 END), 0)
+		FROM events WHERE merchant_id = $1 AND position > $2`, string(m), head.Position).Scan(&total)
+	return head.Customers + total, head.Position, err
+}
+
+// CustomersAfter implements [grahak.CustomerStore].
+func (s *Store) CustomersAfter(ctx context.Context, m grahak.MerchantID, after grahak.CustomerID, limit int) (list []grahak.CustomerRecord, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		list, err = queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3`, string(m), string(after), limit)
+		return err
+	})
+	return list, err
+}
+
+func queryCustomers(r *conn, query string, args ...any) (list []grahak.CustomerRecord, err error) {
+	err = r.query(func(row row) error {
+		c, err := scanCustomer(row)
+		list = append(list, c)
+		return err
+	}, query, args...)
+	return list, err
+}
+
 func scanCustomer(row row) (grahak.CustomerRecord, error) {
 	var c grahak.CustomerRecord
-	var reference []byte
+	var reference, email, mobile []byte
 	var created, updated int64
-	if err := row.Scan((*string)(&c.ID), &reference, &c.Sealed, &c.Revision, &created, &updated); err != nil {
+	err := row.Scan((*string)(&c.ID), &reference, &email, &mobile, &c.Sealed.Bytes, &c.Sealed.Version, &c.Revision, &created, &updated)
+	if err != nil {
 		return c, err
 	}
 	copy(c.Reference[:], reference)
+	copy(c.Email[:], email)
+	copy(c.Mobile[:], mobile)
 	c.CreatedAt, c.UpdatedAt = time.UnixMicro(created).UTC(), time.UnixMicro(updated).UTC()
 	return c, nil
+}
+
+// indexes is what the look-up table may have of a customer.
+type indexes struct {
+	email, mobile []byte // nil for none
+	revision      int64  // of the customer
+}
+
+// indexesOf returns the indexes of a customer, or [errCustomerNotFound].
+func indexesOf(tx *conn, m grahak.MerchantID, id grahak.CustomerID) (x indexes, err error) {
+	err = tx.queryRow(`SELECT email_index, mobile_index, revision FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), string(id)).
+		Scan(&x.email, &x.mobile, &x.revision)
+	if errors.Is(err, sql.ErrNoRows) {
+		return x, errCustomerNotFound
+	}
+	return x, err
+}
+
+// remove takes the indexes out of the look-up table.
+func (x indexes) remove(tx *conn, m grahak.MerchantID, id grahak.CustomerID) error {
+	for _, value := range [][]byte{x.email, x.mobile} {
+		if value == nil {
+			continue
+		}
+		if _, err := tx.exec(`DELETE FROM lookup WHERE merchant_id = $1 AND value_index = $2 AND customer_id = $3`, string(m), value, string(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// short is how a short index is stored: NULL for none.
+func short(x grahak.ShortIndex) any {
+	if x == (grahak.ShortIndex{}) {
+		return nil
+	}
+	return x[:]
+}
+
+// afterAllIDs is above every id.
+const afterAllIDs = "\U0010FFFF"
+
+// ids returns the bounds of a range's ids.
+func ids(in grahak.CustomerRange) (from, before string) {
+	if in.Before == "" {
+		return string(in.From), afterAllIDs
+	}
+	return string(in.From), string(in.Before)
+}
+
+// The bounds of all times that are stored, in microseconds.
+const (
+	firstMicro = -1 << 63
+	lastMicro  = 1<<63 - 1
+)
+
+// microsOr is how a bound in time is compared: none for a zero time.
+func microsOr(t time.Time, none int64) int64 {
+	if t.IsZero() {
+		return none
+	}
+	return t.UnixMicro()
 }

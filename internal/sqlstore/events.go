@@ -28,28 +28,43 @@ func insertEvent(tx *conn, m grahak.MerchantID, e grahak.Event) error {
 	return err
 }
 
-// Events implements [grahak.Store].
-func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after int64, limit int) (list []grahak.Event, err error) {
+const eventColumns = `position, id, type, subject, revision, changed, actor, request_id, at`
+
+// Events implements [grahak.EventStore].
+func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after int64, limit int) ([]grahak.Event, error) {
+	return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND position > $2 ORDER BY position LIMIT $3`, string(m), after, limit)
+}
+
+// EventsOf implements [grahak.EventStore].
+func (s *Store) EventsOf(ctx context.Context, m grahak.MerchantID, subject string) ([]grahak.Event, error) {
+	return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND subject = $2 ORDER BY position`, string(m), subject)
+}
+
+func (s *Store) events(ctx context.Context, query string, args ...any) (list []grahak.Event, err error) {
 	err = s.read(ctx, func(r *conn) error {
 		return r.query(func(row row) error {
-			var e grahak.Event
-			var changed sql.NullString
-			var at int64
-			if err := row.Scan(&e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &at); err != nil {
-				return err
-			}
-			if changed.Valid {
-				for name := range strings.SplitSeq(changed.String, ",") {
-					if f, ok := grahak.ParseField(name); ok {
-						e.Changed = append(e.Changed, f)
-					}
-				}
-			}
-			e.At = time.UnixMicro(at).UTC()
+			e, err := scanEvent(row)
 			list = append(list, e)
-			return nil
-		}, `SELECT position, id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND position > $2 ORDER BY position LIMIT $3`,
-			string(m), after, limit)
+			return err
+		}, query, args...)
 	})
 	return list, err
+}
+
+func scanEvent(row row) (grahak.Event, error) {
+	var e grahak.Event
+	var changed sql.NullString
+	var at int64
+	if err := row.Scan(&e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &at); err != nil {
+		return e, err
+	}
+	if changed.Valid {
+		for name := range strings.SplitSeq(changed.String, ",") {
+			if f, ok := grahak.ParseField(name); ok {
+				e.Changed = append(e.Changed, f)
+			}
+		}
+	}
+	e.At = time.UnixMicro(at).UTC()
+	return e, nil
 }

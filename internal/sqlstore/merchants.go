@@ -47,6 +47,11 @@ func unlessUnchanged(rows int64, err error) error {
 // CreateMerchant implements [grahak.MerchantStore].
 func (s *Store) CreateMerchant(ctx context.Context, m grahak.Merchant, keys grahak.Keyset, e grahak.Event) error {
 	return s.changeAccess(ctx, m.ID, e, func(tx *conn) error {
+		if named, err := masterKeyID(tx); err != nil {
+			return err
+		} else if named != keys.MasterKeyID {
+			return errKeyRotated
+		}
 		n, err := tx.exec(`INSERT INTO merchants (id, name, ip_mode, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`,
 			string(m.ID), m.Name, string(m.IPMode), m.CreatedAt.UnixMicro())
 		if err != nil {
@@ -55,9 +60,7 @@ func (s *Store) CreateMerchant(ctx context.Context, m grahak.Merchant, keys grah
 		if n == 0 {
 			return grahak.Errorf(grahak.CodeMerchantExists, "The merchant %q exists already.", string(m.ID))
 		}
-		_, err = tx.exec(`INSERT INTO keysets (merchant_id, master_key_id, sealing, indexing) VALUES ($1, $2, $3, $4)`,
-			string(m.ID), keys.MasterKeyID, keys.Sealing, keys.Indexing)
-		return err
+		return insertKeyset(tx, m, keys)
 	})
 }
 
@@ -99,19 +102,6 @@ func (s *Store) DisableMerchant(ctx context.Context, id grahak.MerchantID, at ti
 		n, err := tx.exec(`UPDATE merchants SET disabled_at = $1 WHERE id = $2 AND disabled_at IS NULL`, at.UnixMicro(), string(id))
 		return unlessUnchanged(n, err)
 	})
-}
-
-// Keyset implements [grahak.MerchantStore].
-func (s *Store) Keyset(ctx context.Context, m grahak.MerchantID) (k grahak.Keyset, err error) {
-	err = s.read(ctx, func(r *conn) error {
-		err := r.queryRow(`SELECT master_key_id, sealing, indexing FROM keysets WHERE merchant_id = $1`, string(m)).
-			Scan(&k.MasterKeyID, &k.Sealing, &k.Indexing)
-		if errors.Is(err, sql.ErrNoRows) {
-			return merchantNotFound(m)
-		}
-		return err
-	})
-	return k, err
 }
 
 func scanMerchant(row row) (grahak.Merchant, error) {

@@ -44,12 +44,14 @@ func dsn(cfg Config, pragmas ...string) string {
 	return "file:" + (&url.URL{Path: cfg.Path}).EscapedPath() + "?" + q.Encode()
 }
 
-// writerDSN opens for durable writes: a commit has returned from fsync. The
-// store checkpoints by itself, so SQLite does not.
+// writerDSN opens for durable writes: a commit has returned from fsync. What is
+// deleted is overwritten, as far as SQLite reaches. The store checkpoints by
+// itself, so SQLite does not.
 func writerDSN(cfg Config) string {
 	return dsn(cfg,
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
+		"secure_delete(1)",
 		"wal_autocheckpoint(0)",
 		fmt.Sprintf("journal_size_limit(%d)", maxKeptLog),
 		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),

@@ -279,27 +279,6 @@ func (s *Store) Check(ctx context.Context) (found []string, err error) {
 	return found, err
 }
 
-// MasterKeyID implements [grahak.Store].
-func (s *Store) MasterKeyID(ctx context.Context, id string) (string, error) {
-	const query = `SELECT master_key_id FROM instance WHERE id = 1`
-	var named sql.NullString
-	err := s.read(ctx, func(r *conn) error { return r.queryRow(query).Scan(&named) })
-	if err != nil || id == "" || named.String == id {
-		return named.String, err
-	}
-	err = s.write(ctx, func(tx *conn) error {
-		_, err := tx.exec(`UPDATE instance SET master_key_id = $1
-			WHERE id = 1 AND (master_key_id IS NULL OR NOT EXISTS (SELECT 1 FROM keysets))`, id)
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	// It may be that another is named for good.
-	err = s.read(ctx, func(r *conn) error { return r.queryRow(query).Scan(&named) })
-	return named.String, err
-}
-
 // read runs fn with a read connection. fn must not keep it. The context and
 // readWait bound the wait for a connection only: a statement that is under way
 // is not worth the cost of being interruptible, since every read of a request

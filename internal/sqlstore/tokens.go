@@ -29,6 +29,23 @@ func (s *Store) PutToken(ctx context.Context, m grahak.MerchantID, token grahak.
 	})
 }
 
+// Tokens implements [grahak.CustomerStore].
+func (s *Store) Tokens(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID) (list []grahak.TokenRecord, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.query(func(row row) error {
+			token := grahak.TokenRecord{Merchant: m, Customer: id}
+			var hash []byte
+			var expires int64
+			err := row.Scan(&hash, &expires)
+			copy(token.Hash[:], hash)
+			token.ExpiresAt = time.UnixMicro(expires).UTC()
+			list = append(list, token)
+			return err
+		}, `SELECT hash, expires_at FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2 ORDER BY expires_at, hash`, string(m), string(id))
+	})
+	return list, err
+}
+
 // Token implements [grahak.Store].
 func (s *Store) Token(ctx context.Context, hash grahak.TokenHash, now time.Time) (grahak.TokenRecord, error) {
 	token := grahak.TokenRecord{Hash: hash}

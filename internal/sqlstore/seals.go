@@ -1,0 +1,244 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"grahak"
+)
+
+const sealColumns = `merchant_id, revision, master_key_id, version, sealing, indexing, rotated_at, oldest_version, walking, walked_to, seen, unopened`
+
+// MasterKeyID implements [grahak.SealStore].
+func (s *Store) MasterKeyID(ctx context.Context, id string) (string, error) {
+	var named string
+	read := func() error {
+		return s.read(ctx, func(r *conn) (err error) {
+			named, err = masterKeyID(r)
+			return err
+		})
+	}
+	if err := read(); err != nil || id == "" || named == id {
+		return named, err
+	}
+	err := s.write(ctx, func(tx *conn) error {
+		_, err := tx.exec(`UPDATE instance SET master_key_id = $1
+			WHERE id = 1 AND (master_key_id IS NULL OR NOT EXISTS (SELECT 1 FROM keysets))`, id)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	// It may be that another is named for good.
+	err = read()
+	return named, err
+}
+
+func masterKeyID(c *conn) (string, error) {
+	var named sql.NullString
+	err := c.queryRow(`SELECT master_key_id FROM instance WHERE id = 1`).Scan(&named)
+	return named.String, err
+}
+
+// insertKeyset writes the keys of a new merchant as part of tx.
+func insertKeyset(tx *conn, m grahak.Merchant, k grahak.Keyset) error {
+	_, err := tx.exec(`INSERT INTO keysets (merchant_id, master_key_id, sealing, indexing, version, oldest_version, rotated_at) VALUES ($1, $2, $3, $4, $5, $5, $6)`,
+		string(m.ID), k.MasterKeyID, k.Sealing, k.Indexing, k.Version, m.CreatedAt.UnixMicro())
+	return err
+}
+
+// Keyset implements [grahak.SealStore].
+func (s *Store) Keyset(ctx context.Context, m grahak.MerchantID) (grahak.Keyset, error) {
+	state, err := s.SealState(ctx, m)
+	return state.Keyset, err
+}
+
+// SealState implements [grahak.SealStore].
+func (s *Store) SealState(ctx context.Context, m grahak.MerchantID) (state grahak.SealState, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		state, err = sealState(r, m)
+		return err
+	})
+	return state, err
+}
+
+func sealState(c *conn, m grahak.MerchantID) (grahak.SealState, error) {
+	state, err := scanSealState(c.queryRow(`SELECT `+sealColumns+` FROM keysets WHERE merchant_id = $1`, string(m)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return state, merchantNotFound(m)
+	}
+	return state, err
+}
+
+func scanSealState(row row) (grahak.SealState, error) {
+	var state grahak.SealState
+	var rotated int64
+	var walking int
+	err := row.Scan((*string)(&state.Merchant), &state.Revision, &state.MasterKeyID, &state.Version, &state.Sealing, &state.Indexing,
+		&rotated, &state.Oldest, &walking, (*string)(&state.After), &state.Seen, &state.Unopened)
+	state.RotatedAt, state.Walking = time.UnixMicro(rotated).UTC(), walking != 0
+	return state, err
+}
+
+// SealStates implements [grahak.SealStore].
+func (s *Store) SealStates(ctx context.Context) (list []grahak.SealState, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		list, err = sealStates(r)
+		return err
+	})
+	return list, err
+}
+
+func sealStates(c *conn) (list []grahak.SealState, err error) {
+	err = c.query(func(row row) error {
+		state, err := scanSealState(row)
+		list = append(list, state)
+		return err
+	}, `SELECT `+sealColumns+` FROM keysets ORDER BY merchant_id`)
+	return list, err
+}
+
+// Rotating implements [grahak.SealStore].
+func (s *Store) Rotating(ctx context.Context) (list []grahak.MerchantID, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.query(func(row row) error {
+			var m grahak.MerchantID
+			err := row.Scan((*string)(&m))
+			list = append(list, m)
+			return err
+		}, `SELECT merchant_id FROM keysets WHERE oldest_version < version ORDER BY merchant_id`)
+	})
+	return list, err
+}
+
+// RotateKeyset implements [grahak.SealStore].
+func (s *Store) RotateKeyset(ctx context.Context, k grahak.Keyset, at time.Time, e grahak.Event) error {
+	return s.changeAccess(ctx, k.Merchant, e, func(tx *conn) error {
+		state, err := sealState(tx, k.Merchant)
+		if err != nil {
+			return err
+		}
+		if state.Revision != k.Revision {
+			return errKeyRotated
+		}
+		tx.batch.rotated(k.Merchant)
+		_, err = tx.exec(`UPDATE keysets SET revision = revision + 1, version = $1, sealing = $2, rotated_at = $3, walking = 1, walked_to = '', seen = 0, unopened = 0
+			WHERE merchant_id = $4`, k.Version, k.Sealing, at.UnixMicro(), string(k.Merchant))
+		return err
+	})
+}
+
+// Reseal implements [grahak.SealStore].
+func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before grahak.CustomerID, customers []grahak.CustomerRecord) error {
+	m := string(state.Merchant)
+	return s.write(ctx, func(tx *conn) error {
+		stored, err := sealState(tx, state.Merchant)
+		if err != nil {
+			return err
+		}
+		if stored.Version != state.Version || !stored.Walking || stored.After != before {
+			return errKeyRotated
+		}
+		for _, c := range customers {
+			// A customer under an older version is as it was when that was the
+			// newest, because nothing has been written under it since.
+			n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 AND key_version < $4`,
+				short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			for _, value := range []any{short(c.Email), short(c.Mobile)} {
+				if value == nil {
+					continue
+				}
+				_, err := tx.exec(`INSERT INTO lookup (merchant_id, value_index, customer_id) VALUES ($1, $2, $3)
+					ON CONFLICT (merchant_id, value_index, customer_id) DO NOTHING`, m, value, string(c.ID))
+				if err != nil {
+					return err
+				}
+			}
+		}
+		walking := 0
+		if state.Walking {
+			walking = 1
+		}
+		_, err = tx.exec(`UPDATE keysets SET walking = $1, walked_to = $2, seen = $3, unopened = $4 WHERE merchant_id = $5`,
+			walking, string(state.After), state.Seen, state.Unopened, m)
+		return err
+	})
+}
+
+// RestartReseal implements [grahak.SealStore].
+func (s *Store) RestartReseal(ctx context.Context, m grahak.MerchantID, version int64) error {
+	return s.write(ctx, func(tx *conn) error {
+		n, err := tx.exec(`UPDATE keysets SET walking = 1, walked_to = '', seen = 0, unopened = 0 WHERE merchant_id = $1 AND version = $2`, string(m), version)
+		if err == nil && n == 0 {
+			return errKeyRotated
+		}
+		return err
+	})
+}
+
+// RetireKeyset implements [grahak.SealStore]. Nothing is written under an older
+// version after the newest one was made, so it is enough to look before the
+// write begins; the look takes seconds for millions of customers.
+func (s *Store) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.Event) error {
+	var old string
+	err := s.read(ctx, func(r *conn) error {
+		return r.queryRow(`SELECT id FROM customers WHERE merchant_id = $1 AND key_version < $2 LIMIT 1`, string(k.Merchant), k.Version).Scan(&old)
+	})
+	if err == nil {
+		return fmt.Errorf("customer %s of merchant %s is still sealed under an older key", old, k.Merchant)
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	return s.changeAccess(ctx, k.Merchant, e, func(tx *conn) error {
+		state, err := sealState(tx, k.Merchant)
+		if err != nil {
+			return err
+		}
+		if state.Revision != k.Revision || state.Walking || state.Unopened > 0 {
+			return errKeyRotated
+		}
+		_, err = tx.exec(`UPDATE keysets SET revision = revision + 1, sealing = $1, oldest_version = version WHERE merchant_id = $2`, k.Sealing, string(k.Merchant))
+		return err
+	})
+}
+
+// RewrapKeysets implements [grahak.SealStore].
+func (s *Store) RewrapKeysets(ctx context.Context, masterKeyID string, keysets []grahak.Keyset, events []grahak.Event) error {
+	revisions := make(map[grahak.MerchantID]int64, len(keysets))
+	for _, k := range keysets {
+		revisions[k.Merchant] = k.Revision
+	}
+	return s.write(ctx, func(tx *conn) error {
+		states, err := sealStates(tx)
+		if err != nil {
+			return err
+		}
+		for _, state := range states {
+			if revision, given := revisions[state.Merchant]; !given || revision != state.Revision {
+				return errKeyRotated
+			}
+		}
+		for i, k := range keysets {
+			_, err := tx.exec(`UPDATE keysets SET revision = revision + 1, master_key_id = $1, sealing = $2, indexing = $3 WHERE merchant_id = $4`,
+				masterKeyID, k.Sealing, k.Indexing, string(k.Merchant))
+			if err != nil {
+				return err
+			}
+			if err := insertEvent(tx, k.Merchant, events[i]); err != nil {
+				return err
+			}
+		}
+		_, err = tx.exec(`UPDATE instance SET master_key_id = $1, access_version = access_version + 1 WHERE id = 1`, masterKeyID)
+		return err
+	})
+}

@@ -1,0 +1,197 @@
+package grahak
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Anchor is a merchant's chain at one position, as it was noted down outside
+// of the store.
+type Anchor struct {
+	Position int64
+	Link     Link
+}
+
+// String returns the anchor as [ParseAnchor] reads it: the position, a colon,
+// and the link in hexadecimal digits.
+func (a Anchor) String() string {
+	return strconv.FormatInt(a.Position, 10) + ":" + hex.EncodeToString(a.Link[:])
+}
+
+// ParseAnchor is the inverse of [Anchor.String].
+func ParseAnchor(text string) (Anchor, error) {
+	position, link, _ := strings.Cut(text, ":")
+	var a Anchor
+	var err error
+	a.Position, err = strconv.ParseInt(position, 10, 64)
+	raw, hexErr := hex.DecodeString(link)
+	if err != nil || hexErr != nil || a.Position < 1 || copy(a.Link[:], raw) != len(a.Link) || len(raw) != len(a.Link) {
+		return Anchor{}, fmt.Errorf("%q is not an anchor: write a position, a colon and %d hexadecimal digits, as grahak audit verify prints them", text, 2*len(a.Link))
+	}
+	return a, nil
+}
+
+// AuditReport is what [Service.VerifyAudit] found of a merchant's events.
+type AuditReport struct {
+	Merchant MerchantID
+	// Head is where the chain has come to; Position 0 if there is none yet.
+	Head Anchor
+	// Pending counts the events that are not in the chain yet, and cannot be
+	// checked.
+	Pending int64
+	// Keyless is set if the merchant's key could not be had, so that a chain that
+	// was made anew with the events it covers would not be told from the real
+	// one.
+	Keyless bool
+	// Fault says what is wrong with the first event that does not fit, and with
+	// which position; empty if all do.
+	Fault string
+}
+
+// VerifyAudit checks the events of the merchant against its chain and, if
+// anchor is not nil, the chain against that. progress, which may be nil, is told
+// now and then how many events were checked. A fault that is found is in the
+// report, not an error. It is for operators. Codes: [CodeInsufficientScope],
+// [CodeMerchantNotFound].
+func (s *Service) VerifyAudit(ctx context.Context, c Caller, anchor *Anchor, progress func(events int64)) (AuditReport, error) {
+	if err := c.may(scopeOperator); err != nil {
+		return AuditReport{}, err
+	}
+	if _, err := s.store.Merchant(ctx, c.Merchant); err != nil {
+		return AuditReport{}, err
+	}
+	a := audit{Service: s, anchor: anchor, report: AuditReport{Merchant: c.Merchant}}
+	err := a.run(ctx, progress)
+	var fault auditFault
+	if errors.As(err, &fault) {
+		a.report.Fault = string(fault)
+		err = nil
+	}
+	return a.report, err
+}
+
+// auditFault ends an audit with what is wrong.
+type auditFault string
+
+func (f auditFault) Error() string { return string(f) }
+
+func faultf(format string, args ...any) error { return auditFault(fmt.Sprintf(format, args...)) }
+
+// audit is one run of [Service.VerifyAudit].
+type audit struct {
+	*Service
+	anchor *Anchor
+	report AuditReport
+	head   ChainHead // of what was checked
+}
+
+// auditBatch is how many segments and events are read at once.
+const (
+	auditSegments = 64
+	auditEvents   = 1024
+)
+
+func (a *audit) run(ctx context.Context, progress func(int64)) error {
+	m := a.report.Merchant
+	if _, err := a.sealer.Index(ctx, m, IndexChain, ""); CodeOf(err) == CodeUnavailable {
+		a.report.Keyless = true
+	} else if err != nil {
+		return err
+	}
+	for {
+		segments, err := a.store.Chain(ctx, m, a.head.Position, auditSegments)
+		if err != nil {
+			return err
+		}
+		for _, segment := range segments {
+			if err := a.segment(ctx, segment); err != nil {
+				return err
+			}
+		}
+		a.report.Head = Anchor{Position: a.head.Position, Link: a.head.Link}
+		if progress != nil {
+			progress(a.head.Position)
+		}
+		if len(segments) < auditSegments {
+			break
+		}
+	}
+	if a.anchor != nil && a.anchor.Position > a.head.Position {
+		return faultf("the chain ends at position %d, before the anchor's position %d: events at its end were removed", a.head.Position, a.anchor.Position)
+	}
+	return a.tail(ctx)
+}
+
+// segment checks one segment and the events that it covers.
+func (a *audit) segment(ctx context.Context, segment ChainSegment) error {
+	m := a.report.Merchant
+	if segment.First != a.head.Position+1 {
+		return faultf("the chain does not go on at position %d: a part of it is missing", a.head.Position+1)
+	}
+	end := segment.Head()
+	customers := a.head.Customers
+	for a.head.Position < end.Position {
+		events, err := a.store.Events(ctx, m, a.head.Position, int(min(auditEvents, end.Position-a.head.Position)))
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if e.Position != a.head.Position+1 {
+				break
+			}
+			a.head.Link = e.Link(m, a.head.Link)
+			a.head.Position = e.Position
+			customers += e.Type.customers()
+			if a.head.Link != segment.Links[e.Position-segment.First] {
+				return faultf("the event at position %d (%s) was altered, or stood elsewhere", e.Position, e.ID)
+			}
+			if a.anchor != nil && a.anchor.Position == e.Position && a.anchor.Link != a.head.Link {
+				return faultf("the chain does not agree with the anchor at position %d: it was made anew", e.Position)
+			}
+		}
+		if len(events) == 0 || events[0].Position > a.head.Position || events[len(events)-1].Position != a.head.Position {
+			return faultf("the event at position %d is missing", a.head.Position+1)
+		}
+	}
+	a.head.Customers = segment.Customers
+	if customers != segment.Customers {
+		return faultf("the chain up to position %d counts %d customers, and its events %d: the count was altered", end.Position, segment.Customers, customers)
+	}
+	if a.report.Keyless {
+		return nil
+	}
+	proof, err := a.proof(ctx, m, end)
+	if err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare(proof[:], segment.Proof[:]) != 1 {
+		return faultf("the chain up to position %d was not made by this service: events from position %d on were altered together with it", end.Position, segment.First)
+	}
+	return nil
+}
+
+// tail counts the events that are not in the chain yet, whose positions must
+// follow on it without a gap.
+func (a *audit) tail(ctx context.Context) error {
+	for last := a.head.Position; ; {
+		events, err := a.store.Events(ctx, a.report.Merchant, last, auditEvents)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if e.Position != last+1 {
+				return faultf("the event at position %d is missing", last+1)
+			}
+			last = e.Position
+			a.report.Pending++
+		}
+		if len(events) < auditEvents {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package grahak
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// orderInterval is how often events are put into their merchants' chains.
+const orderInterval = 250 * time.Millisecond
+
+// orderBatch bounds how many events are put into a chain at once, so that no
+// write waits long for it.
+const orderBatch = 512
+
+// order puts the events that are not in their merchants' chains there, a batch
+// of each merchant at a time, so that nobody waits for a busy one.
+func (s *Service) order(ctx context.Context) error {
+	for ctx.Err() == nil {
+		merchants, err := s.store.Unordered(ctx)
+		if err != nil {
+			return err
+		}
+		again := false
+		for _, m := range merchants {
+			n, err := s.orderMerchant(ctx, m)
+			if err != nil {
+				return fmt.Errorf("merchant %s: %w", m, err)
+			}
+			again = again || n == orderBatch
+		}
+		if !again {
+			return nil
+		}
+	}
+	return nil
+}
+
+// orderMerchant puts the next events of m into its chain and returns how many.
+func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (int, error) {
+	head, err := s.store.ChainHead(ctx, m)
+	if err != nil {
+		return 0, err
+	}
+	events, err := s.store.Events(ctx, m, head.Position, orderBatch)
+	if err != nil || len(events) == 0 {
+		return 0, err
+	}
+	segment := ChainSegment{First: head.Position + 1, Customers: head.Customers, Links: make([]Link, len(events))}
+	link := head.Link
+	for i, e := range events {
+		link = e.Link(m, link)
+		segment.Links[i] = link
+		segment.Customers += e.Type.customers()
+	}
+	if segment.Proof, err = s.proof(ctx, m, segment.Head()); err != nil {
+		return 0, err
+	}
+	return len(events), s.store.Order(ctx, m, segment)
+}
+
+// customers is by how much an event of this type changes the number of its
+// merchant's customers.
+func (t EventType) customers() int64 {
+	switch t {
+	case EventCustomerCreated:
+		return 1
+	case EventCustomerErased:
+		return -1
+	}
+	return 0
+}
+
+// proof returns what only a holder of the merchant's key can make of a head.
+func (s *Service) proof(ctx context.Context, m MerchantID, h ChainHead) (Index, error) {
+	value := binary.BigEndian.AppendUint64(h.Link[:], uint64(h.Position))
+	value = binary.BigEndian.AppendUint64(value, uint64(h.Customers))
+	return s.sealer.Index(ctx, m, IndexChain, string(value))
+}
