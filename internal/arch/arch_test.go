@@ -44,9 +44,10 @@ var places = map[string]place{
 	"grahak/internal/cli": {
 		ours: []string{"grahak", "grahak/internal/app", "grahak/internal/config", "grahak/internal/disk", "grahak/internal/telemetry", "grahak/internal/tlscert"},
 		others: []string{
-			"github.com/alecthomas/kong", // Reads the command line.
-			"github.com/gofrs/flock",     // Tells whether a server runs.
-			"golang.org/x/term",          // Tells a terminal from a file.
+			"github.com/alecthomas/kong",        // Reads the command line.
+			"github.com/gofrs/flock",            // Tells whether a server runs.
+			"github.com/schollz/progressbar/v3", // Shows how far a long command is.
+			"golang.org/x/term",                 // Tells a terminal from a file.
 		},
 		denied: []string{"net/http", "database/sql"},
 	},
@@ -223,6 +224,7 @@ func TestPlaces(t *testing.T) {
 	only("github.com/tink-crypto", "grahak/internal/seal")
 	only("github.com/prometheus", "grahak/internal/telemetry")
 	only("github.com/alecthomas/kong", "grahak/internal/cli")
+	only("github.com/schollz/progressbar/v3", "grahak/internal/cli")
 	only("grahak/internal/cli", "grahak/cmd/grahak")
 	only("grahak/internal/app", "grahak/internal/cli")
 	only("grahak/internal/sqlstore", "grahak/internal/app")
