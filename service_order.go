@@ -24,11 +24,11 @@ func (s *Service) order(ctx context.Context) error {
 		}
 		again := false
 		for _, m := range merchants {
-			n, err := s.orderMerchant(ctx, m)
+			more, err := s.orderMerchant(ctx, m)
 			if err != nil {
 				return fmt.Errorf("merchant %s: %w", m, err)
 			}
-			again = again || n == orderBatch
+			again = again || more
 		}
 		if !again {
 			return nil
@@ -37,15 +37,19 @@ func (s *Service) order(ctx context.Context) error {
 	return nil
 }
 
-// orderMerchant puts the next events of m into its chain and returns how many.
-func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (int, error) {
+// orderMerchant puts the next events of m into its chain and reports whether
+// there is more to do.
+func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (bool, error) {
 	head, err := s.store.ChainHead(ctx, m)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	events, err := s.store.Events(ctx, m, head.Position, orderBatch)
-	if err != nil || len(events) == 0 {
-		return 0, err
+	if err != nil {
+		return false, err
+	}
+	if len(events) == 0 {
+		return s.store.Tidy(ctx, m)
 	}
 	segment := ChainSegment{First: head.Position + 1, Customers: head.Customers, Links: make([]Link, len(events))}
 	link := head.Link
@@ -55,9 +59,10 @@ func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (int, error) 
 		segment.Customers += e.Type.customers()
 	}
 	if segment.Proof, err = s.proof(ctx, m, segment.Head()); err != nil {
-		return 0, err
+		return false, err
 	}
-	return len(events), s.store.Order(ctx, m, segment)
+	more, err := s.store.Order(ctx, m, segment)
+	return more || len(events) == orderBatch, err
 }
 
 // customers is by how much an event of this type changes the number of its

@@ -179,17 +179,22 @@ type EventStore interface {
 	Events(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
 	// EventsOf returns the events with the given subject, in order of position.
 	EventsOf(ctx context.Context, m MerchantID, subject string) ([]Event, error)
-	// Unordered returns the merchants with events that are not in their chain.
+	// Unordered returns the merchants with events that are not in their chain, or
+	// with an index to tidy.
 	Unordered(ctx context.Context) ([]MerchantID, error)
 	// ChainHead returns where the merchant's chain has come to.
 	ChainHead(ctx context.Context, m MerchantID) (ChainHead, error)
 	// Chain returns at most limit segments of the merchant's chain whose first
 	// position is above after, in order.
 	Chain(ctx context.Context, m MerchantID, after int64, limit int) ([]ChainSegment, error)
-	// Order appends a segment to the merchant's chain, and lets the customers of
-	// its events be found by their indexes without a look at the events. It
-	// writes nothing if the chain's head is not the one before the segment.
-	Order(ctx context.Context, m MerchantID, s ChainSegment) error
+	// Order appends a segment to the merchant's chain, lets the customers of its
+	// events be found by their indexes without a look at the events, and tidies.
+	// It does not append if the chain's head is not the one before the segment.
+	// It reports whether there is more to tidy.
+	Order(ctx context.Context, m MerchantID, s ChainSegment) (more bool, err error)
+	// Tidy does a bounded part of the work that keeps the merchant's indexes
+	// fast, and reports whether there is more to do.
+	Tidy(ctx context.Context, m MerchantID) (more bool, err error)
 }
 
 // KeyStore keeps API keys.

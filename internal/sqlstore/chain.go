@@ -69,13 +69,13 @@ func (s *Store) Chain(ctx context.Context, m grahak.MerchantID, after int64, lim
 }
 
 // Order implements [grahak.EventStore].
-func (s *Store) Order(ctx context.Context, m grahak.MerchantID, segment grahak.ChainSegment) error {
+func (s *Store) Order(ctx context.Context, m grahak.MerchantID, segment grahak.ChainSegment) (more bool, err error) {
 	head := segment.Head()
 	links := make([]byte, 0, len(segment.Links)*len(head.Link))
 	for _, link := range segment.Links {
 		links = append(links, link[:]...)
 	}
-	return s.write(ctx, func(tx *conn) error {
+	return s.tidyAfter(ctx, m, func(tx *conn) error {
 		before, err := chainHead(tx, m)
 		if err != nil || before.Position != segment.First-1 {
 			return err
@@ -85,21 +85,60 @@ func (s *Store) Order(ctx context.Context, m grahak.MerchantID, segment grahak.C
 		if err != nil {
 			return err
 		}
-		// In the order of the index, so that each of its pages is touched once.
-		_, err = tx.exec(`INSERT INTO lookup (merchant_id, value_index, customer_id)
-			SELECT c.merchant_id, c.email_index, c.id FROM events e JOIN customers c ON c.merchant_id = e.merchant_id AND c.id = e.subject
-				WHERE e.merchant_id = $1 AND e.position BETWEEN $2 AND $3 AND c.email_index IS NOT NULL
-			UNION ALL
-			SELECT c.merchant_id, c.mobile_index, c.id FROM events e JOIN customers c ON c.merchant_id = e.merchant_id AND c.id = e.subject
-				WHERE e.merchant_id = $1 AND e.position BETWEEN $2 AND $3 AND c.mobile_index IS NOT NULL
-			ORDER BY 2, 3
-			ON CONFLICT (merchant_id, value_index, customer_id) DO NOTHING`,
-			string(m), segment.First, head.Position)
+		keys, err := changedKeys(tx, m, segment.First, head.Position)
 		if err != nil {
 			return err
 		}
-		_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1
-			AND NOT EXISTS (SELECT 1 FROM events WHERE merchant_id = $1 AND position > $2)`, string(m), head.Position)
+		return addKeys(tx, m, keys)
+	})
+}
+
+// Tidy implements [grahak.EventStore].
+func (s *Store) Tidy(ctx context.Context, m grahak.MerchantID) (more bool, err error) {
+	return s.tidyAfter(ctx, m, func(*conn) error { return nil })
+}
+
+// tidyAfter does work, takes a step of the merges that are due, and takes the
+// merchant off the list of those with something to do, if nothing is left.
+func (s *Store) tidyAfter(ctx context.Context, m grahak.MerchantID, work func(*conn) error) (bool, error) {
+	var more bool
+	err := s.write(ctx, func(tx *conn) error {
+		if err := work(tx); err != nil {
+			return err
+		}
+		var err error
+		if more, err = mergeRuns(tx, m); err != nil || more {
+			return err
+		}
+		_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1 AND NOT EXISTS (SELECT 1 FROM events WHERE merchant_id = $1
+			AND position > coalesce((SELECT last_position FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1), 0))`, string(m))
 		return err
 	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return false, err
+	}
+	return more, nil
+}
+
+// changedKeys returns the look-up keys of the customers that events in a range of
+// positions made or gave other values, as the customers are now.
+func changedKeys(tx *conn, m grahak.MerchantID, first, last int64) (keys [][]byte, err error) {
+	err = tx.query(func(row row) error {
+		var id string
+		var email, mobile []byte
+		if err := row.Scan(&id, &email, &mobile); err != nil {
+			return err
+		}
+		for _, value := range [][]byte{email, mobile} {
+			if value != nil {
+				keys = append(keys, lookupKey(value, id))
+			}
+		}
+		return nil
+	}, `SELECT c.id, c.email_index, c.mobile_index FROM events e JOIN customers c ON c.merchant_id = e.merchant_id AND c.id = e.subject
+		WHERE e.merchant_id = $1 AND e.position BETWEEN $2 AND $3
+		AND (e.type = 'customer.created' OR e.changed LIKE '%email_address%' OR e.changed LIKE '%mobile_number%')`,
+		string(m), first, last)
+	return keys, err
 }

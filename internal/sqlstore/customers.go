@@ -184,25 +184,28 @@ func (s *Store) FindCustomers(ctx context.Context, m grahak.MerchantID, by graha
 }
 
 // search returns the customers with the value of an index: those that the
-// look-up table has, and those with events after the position ordered, which it
+// look-up index has, and those with events after the position ordered, which it
 // may not have yet.
 func search(r *conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, ordered int64, limit int) ([]grahak.CustomerRecord, error) {
-	list, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id IN
-			(SELECT customer_id FROM lookup WHERE merchant_id = $1 AND value_index = $2 AND customer_id >= $3 AND customer_id < $4 ORDER BY customer_id DESC LIMIT $5)
-		ORDER BY id DESC`,
-		string(m), value[:], from, before, limit)
+	found, err := searchKeys(r, m, value[:], from, before, limit)
 	if err != nil {
 		return nil, err
 	}
-	recent, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1
+	list, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1
 			AND id IN (SELECT subject FROM events WHERE merchant_id = $1 AND position > $6)
 			AND (email_index = $2 OR mobile_index = $2) AND id >= $3 AND id < $4
 		ORDER BY id DESC LIMIT $5`,
 		string(m), value[:], from, before, limit, ordered)
-	if err != nil || len(recent) == 0 {
-		return list, err
+	if err != nil {
+		return nil, err
 	}
-	list = append(list, recent...)
+	for _, id := range found {
+		c, err := scanCustomer(r.queryRow(`SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), id))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
 	slices.SortFunc(list, func(a, b grahak.CustomerRecord) int { return strings.Compare(string(b.ID), string(a.ID)) })
 	list = slices.CompactFunc(list, func(a, b grahak.CustomerRecord) bool { return a.ID == b.ID })
 	return list[:min(len(list), limit)], nil
@@ -254,7 +257,7 @@ func scanCustomer(row row) (grahak.CustomerRecord, error) {
 	return c, nil
 }
 
-// indexes is what the look-up table may have of a customer.
+// indexes is what the look-up index may have of a customer.
 type indexes struct {
 	email, mobile []byte // nil for none
 	revision      int64  // of the customer
@@ -270,13 +273,13 @@ func indexesOf(tx *conn, m grahak.MerchantID, id grahak.CustomerID) (x indexes, 
 	return x, err
 }
 
-// remove takes the indexes out of the look-up table.
+// remove takes the customer out of the look-up index.
 func (x indexes) remove(tx *conn, m grahak.MerchantID, id grahak.CustomerID) error {
 	for _, value := range [][]byte{x.email, x.mobile} {
 		if value == nil {
 			continue
 		}
-		if _, err := tx.exec(`DELETE FROM lookup WHERE merchant_id = $1 AND value_index = $2 AND customer_id = $3`, string(m), value, string(id)); err != nil {
+		if err := removeKey(tx, m, lookupKey(value, string(id))); err != nil {
 			return err
 		}
 	}

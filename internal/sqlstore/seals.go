@@ -142,27 +142,30 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 		if stored.Version != state.Version || !stored.Walking || stored.After != before {
 			return errKeyRotated
 		}
+		var keys [][]byte
 		for _, c := range customers {
 			// A customer under an older version is as it was when that was the
 			// newest, because nothing has been written under it since.
-			n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 AND key_version < $4`,
-				short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID))
+			const update = `UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 `
+			args := []any{short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID)}
+			unindexed, err := tx.exec(update+`AND key_version = 0`, args...)
 			if err != nil {
 				return err
 			}
-			if n == 0 {
-				continue
-			}
-			for _, value := range []any{short(c.Email), short(c.Mobile)} {
-				if value == nil {
-					continue
-				}
-				_, err := tx.exec(`INSERT INTO lookup (merchant_id, value_index, customer_id) VALUES ($1, $2, $3)
-					ON CONFLICT (merchant_id, value_index, customer_id) DO NOTHING`, m, value, string(c.ID))
-				if err != nil {
+			if unindexed == 0 {
+				if _, err := tx.exec(update+`AND key_version < $4`, args...); err != nil {
 					return err
 				}
+				continue
 			}
+			for _, value := range []grahak.ShortIndex{c.Email, c.Mobile} {
+				if value != (grahak.ShortIndex{}) {
+					keys = append(keys, lookupKey(value[:], string(c.ID)))
+				}
+			}
+		}
+		if err := addKeys(tx, state.Merchant, keys); err != nil {
+			return err
 		}
 		walking := 0
 		if state.Walking {

@@ -27,14 +27,23 @@ CREATE INDEX keysets_rotating ON keysets (merchant_id) WHERE oldest_version < ve
 UPDATE keysets SET oldest_version = 0, walking = 1,
     rotated_at = (SELECT created_at FROM merchants WHERE id = keysets.merchant_id);
 
--- The indexes of customers by value, of all customers but those with events that
--- are not in the chain yet. It holds nothing that is not in a customer's row.
-CREATE TABLE lookup (
-    merchant_id TEXT NOT NULL,
-    value_index BLOB NOT NULL,
-    customer_id TEXT NOT NULL,
-    PRIMARY KEY (merchant_id, value_index, customer_id)
+-- The look-up index: customers by the indexes in their rows, but for those with
+-- events that are not in the chain yet. It is kept in sorted runs; lookup.go says
+-- how.
+CREATE TABLE lookup_runs (
+    merchant_id TEXT    NOT NULL,
+    run         INTEGER NOT NULL,
+    level       INTEGER NOT NULL,
+    whole       INTEGER NOT NULL,
+    PRIMARY KEY (merchant_id, run)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE lookup_blocks (
+    merchant_id TEXT    NOT NULL,
+    run         INTEGER NOT NULL,
+    first       BLOB    NOT NULL,
+    keys        BLOB    NOT NULL,
+    PRIMARY KEY (merchant_id, run, first)
+) STRICT;
 
 -- The hash chain over a merchant's events, in segments as they were added:
 -- links has 32 bytes for each event, customers is the merchant's number of them
@@ -49,7 +58,7 @@ CREATE TABLE event_chain (
     PRIMARY KEY (merchant_id, first_position)
 ) STRICT, WITHOUT ROWID;
 
--- The merchants with events that are not in their chain.
+-- The merchants with events that are not in their chain, or with runs to merge.
 CREATE TABLE unordered (
     merchant_id TEXT NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
@@ -71,7 +80,8 @@ INSERT INTO customer_counts SELECT merchant_id, count(*) FROM customers GROUP BY
 DROP INDEX events_subject;
 DROP TABLE unordered;
 DROP TABLE event_chain;
-DROP TABLE lookup;
+DROP TABLE lookup_blocks;
+DROP TABLE lookup_runs;
 DROP INDEX keysets_rotating;
 ALTER TABLE keysets DROP COLUMN unopened;
 ALTER TABLE keysets DROP COLUMN seen;

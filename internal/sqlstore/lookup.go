@@ -1,0 +1,392 @@
+package sqlstore
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"grahak"
+)
+
+// The look-up index finds customers by e-mail address and mobile number. Its
+// keys are a short index and the customer's id, one behind the other.
+//
+// A b-tree of such keys would have to touch a page for almost each of them,
+// because they are random: that would be most of what a create costs. So they
+// are kept in runs, as log-structured stores do: each pass over the events
+// appends a sorted run, and as soon as there are fanIn runs of a level they are
+// merged into one of the next level, a bounded step at a time. All is written in
+// long sequences; a key is written again once a level. A search looks into
+// every run, of which there are fewer than fanIn on each of few levels.
+//
+// A run is cut into blocks. A block is keys in ascending order, each behind its
+// length in one byte. It stands under its first key.
+const (
+	fanIn = 4
+	// blockSize is when a block is full, in bytes. It fits a database page.
+	blockSize = 3800
+	// mergeBlocks bounds how many blocks a step of a merge writes, so that no
+	// write waits long for it.
+	mergeBlocks = 96
+)
+
+// lookupKey returns the key of a customer under one of its indexes.
+func lookupKey(value []byte, id string) []byte { return append(slices.Clip(value), id...) }
+
+// appendKey appends a key to a block.
+func appendKey(block, key []byte) []byte {
+	return append(append(block, byte(len(key))), key...)
+}
+
+// nextKey returns the first key of a block and the rest of the block.
+func nextKey(block []byte) (key, rest []byte) {
+	end := 1 + int(block[0])
+	return block[1:end], block[end:]
+}
+
+// run is a sorted run of a merchant's index.
+type run struct {
+	number, level int64
+	whole         bool // it is not, while a merge writes it
+}
+
+// lookupRuns returns the merchant's runs by number: a run is older than what was
+// merged or appended after it was.
+func lookupRuns(c *conn, m grahak.MerchantID) (list []run, err error) {
+	err = c.query(func(row row) error {
+		var r run
+		var whole int
+		err := row.Scan(&r.number, &r.level, &whole)
+		r.whole = whole != 0
+		list = append(list, r)
+		return err
+	}, `SELECT run, level, whole FROM lookup_runs WHERE merchant_id = $1 ORDER BY run`, string(m))
+	return list, err
+}
+
+func insertRun(tx *conn, m grahak.MerchantID, r run) error {
+	whole := 0
+	if r.whole {
+		whole = 1
+	}
+	_, err := tx.exec(`INSERT INTO lookup_runs (merchant_id, run, level, whole) VALUES ($1, $2, $3, $4)`, string(m), r.number, r.level, whole)
+	return err
+}
+
+func insertBlock(tx *conn, m grahak.MerchantID, number int64, block []byte) error {
+	first, _ := nextKey(block)
+	_, err := tx.exec(`INSERT INTO lookup_blocks (merchant_id, run, first, keys) VALUES ($1, $2, $3, $4)`, string(m), number, first, block)
+	return err
+}
+
+func deleteBlock(tx *conn, m grahak.MerchantID, number int64, first []byte) error {
+	_, err := tx.exec(`DELETE FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first = $3`, string(m), number, first)
+	return err
+}
+
+// nextRun returns the number of the next run.
+func nextRun(runs []run) int64 {
+	if len(runs) == 0 {
+		return 1
+	}
+	return runs[len(runs)-1].number + 1
+}
+
+// addKeys appends a run with the given keys to the merchant's index.
+func addKeys(tx *conn, m grahak.MerchantID, keys [][]byte) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	keys = slices.CompactFunc(keys, bytes.Equal)
+	runs, err := lookupRuns(tx, m)
+	if err != nil {
+		return err
+	}
+	added := run{number: nextRun(runs), whole: true}
+	if err := insertRun(tx, m, added); err != nil {
+		return err
+	}
+	out := blockWriter{tx: tx, merchant: m, run: added.number}
+	for _, key := range keys {
+		if err := out.add(key); err != nil {
+			return err
+		}
+	}
+	return out.flush()
+}
+
+// blockWriter writes the blocks of a run.
+type blockWriter struct {
+	tx       *conn
+	merchant grahak.MerchantID
+	run      int64
+	block    []byte
+	written  int // blocks
+}
+
+func (w *blockWriter) add(key []byte) error {
+	w.block = appendKey(w.block, key)
+	if len(w.block) < blockSize {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *blockWriter) flush() error {
+	if len(w.block) == 0 {
+		return nil
+	}
+	err := insertBlock(w.tx, w.merchant, w.run, w.block)
+	w.block = w.block[:0]
+	w.written++
+	return err
+}
+
+// removeKey takes a key out of the merchant's index, wherever it is.
+func removeKey(tx *conn, m grahak.MerchantID, key []byte) error {
+	runs, err := lookupRuns(tx, m)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		var first, block []byte
+		err := tx.queryRow(`SELECT first, keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first <= $3 ORDER BY first DESC LIMIT 1`,
+			string(m), r.number, key).Scan(&first, &block)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		var left []byte
+		for rest := block; len(rest) > 0; {
+			var k []byte
+			if k, rest = nextKey(rest); !bytes.Equal(k, key) {
+				left = appendKey(left, k)
+			}
+		}
+		if len(left) == len(block) {
+			continue
+		}
+		// The key that a block stands under must go as well.
+		if err := deleteBlock(tx, m, r.number, first); err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			if err := insertBlock(tx, m, r.number, left); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// searchKeys returns at most limit ids of customers under value, from the given
+// id up to below another, in descending order.
+func searchKeys(c *conn, m grahak.MerchantID, value []byte, from, before string, limit int) ([]string, error) {
+	runs, err := lookupRuns(c, m)
+	if err != nil {
+		return nil, err
+	}
+	low, high := lookupKey(value, from), lookupKey(value, before)
+	var found []string
+	for _, r := range runs {
+		enough := len(found) + limit
+		err := c.query(func(row row) error {
+			var block []byte
+			if err := row.Scan(&block); err != nil {
+				return err
+			}
+			below := false
+			for rest := block; len(rest) > 0; {
+				var key []byte
+				key, rest = nextKey(rest)
+				switch {
+				case bytes.Compare(key, low) < 0:
+					below = true
+				case bytes.Compare(key, high) < 0:
+					found = append(found, string(key[len(value):]))
+				}
+			}
+			if below || len(found) >= enough {
+				return io.EOF
+			}
+			return nil
+		}, `SELECT keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first < $3 ORDER BY first DESC`, string(m), r.number, high)
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(found, func(a, b string) int { return strings.Compare(b, a) })
+	found = slices.Compact(found)
+	return found[:min(len(found), limit)], nil
+}
+
+// mergeRuns takes a step of the merges that are due in the merchant's index, of
+// the lowest level first, and reports whether there is more to do.
+func mergeRuns(tx *conn, m grahak.MerchantID) (more bool, err error) {
+	runs, err := lookupRuns(tx, m)
+	if err != nil {
+		return false, err
+	}
+	for budget := mergeBlocks; ; {
+		var in []run
+		out, due := run{}, false
+		for level := int64(0); !due && level <= highest(runs); level++ {
+			out, in, due = mergeAt(runs, level)
+		}
+		if !due {
+			return false, nil
+		}
+		if budget <= 0 {
+			return true, nil
+		}
+		if out.number == 0 {
+			out = run{number: nextRun(runs), level: in[0].level + 1}
+			if err := insertRun(tx, m, out); err != nil {
+				return false, err
+			}
+		}
+		written, err := mergeStep(tx, m, in, out, budget)
+		if err != nil {
+			return false, err
+		}
+		// Even a merge that writes nothing costs something.
+		budget -= written + 1
+		if runs, err = lookupRuns(tx, m); err != nil {
+			return false, err
+		}
+	}
+}
+
+func highest(runs []run) (level int64) {
+	for _, r := range runs {
+		level = max(level, r.level)
+	}
+	return level
+}
+
+// mergeAt returns the merge of runs of a level that has begun, or else that is
+// due, in which case out has no number yet.
+func mergeAt(runs []run, level int64) (out run, in []run, due bool) {
+	for _, r := range runs {
+		if r.level == level+1 && !r.whole {
+			out = r
+		}
+	}
+	for _, r := range runs {
+		// What is newer than the output was not there when its merge began.
+		if r.level == level && r.whole && (out.number == 0 || r.number < out.number) {
+			in = append(in, r)
+		}
+	}
+	return out, in, out.number != 0 || len(in) >= fanIn
+}
+
+// mergeStep moves keys of the runs in, in ascending order, to the end of the run
+// out, until that has grown by limit blocks or in is empty: then out is whole.
+// What was moved so far is told by the last key of out: all others of in are
+// above it. It returns how many blocks it wrote.
+func mergeStep(tx *conn, m grahak.MerchantID, in []run, out run, limit int) (int, error) {
+	done, err := lastKey(tx, m, out.number)
+	if err != nil {
+		return 0, err
+	}
+	sources := make([]*source, len(in))
+	for i, r := range in {
+		sources[i] = &source{tx: tx, merchant: m, run: r.number}
+		if err := sources[i].skip(done); err != nil {
+			return 0, err
+		}
+	}
+	w := blockWriter{tx: tx, merchant: m, run: out.number}
+	for w.written < limit {
+		var least *source
+		for _, s := range sources {
+			if s.key != nil && (least == nil || bytes.Compare(s.key, least.key) < 0) {
+				least = s
+			}
+		}
+		if least == nil {
+			return w.written, errors.Join(w.flush(), endMerge(tx, m, in, out))
+		}
+		done = append(done[:0], least.key...)
+		if err := w.add(done); err != nil {
+			return w.written, err
+		}
+		// The same key may be in several runs.
+		for _, s := range sources {
+			if err := s.skip(done); err != nil {
+				return w.written, err
+			}
+		}
+	}
+	return w.written, w.flush()
+}
+
+// endMerge makes out whole and takes the runs that were merged into it, which
+// are empty, off the list.
+func endMerge(tx *conn, m grahak.MerchantID, in []run, out run) error {
+	for _, r := range in {
+		if _, err := tx.exec(`DELETE FROM lookup_runs WHERE merchant_id = $1 AND run = $2`, string(m), r.number); err != nil {
+			return err
+		}
+	}
+	_, err := tx.exec(`UPDATE lookup_runs SET whole = 1 WHERE merchant_id = $1 AND run = $2`, string(m), out.number)
+	return err
+}
+
+// lastKey returns the last key of a run, nil if it is empty.
+func lastKey(tx *conn, m grahak.MerchantID, number int64) (key []byte, err error) {
+	var block []byte
+	err = tx.queryRow(`SELECT keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 ORDER BY first DESC LIMIT 1`, string(m), number).Scan(&block)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	for len(block) > 0 {
+		key, block = nextKey(block)
+	}
+	return key, err
+}
+
+// source reads a run that is being merged, and deletes its blocks as they are
+// used up.
+type source struct {
+	tx       *conn
+	merchant grahak.MerchantID
+	run      int64
+	key      []byte // the next one, nil at the end
+	rest     []byte // of the block that key is in
+	first    []byte // the key that the block stands under; nil before the first block
+}
+
+// skip moves on to the first key above done; every key is above nil.
+func (s *source) skip(done []byte) error {
+	for s.first == nil || s.key != nil && bytes.Compare(s.key, done) <= 0 {
+		if len(s.rest) > 0 {
+			s.key, s.rest = nextKey(s.rest)
+			continue
+		}
+		if s.first != nil {
+			if err := deleteBlock(s.tx, s.merchant, s.run, s.first); err != nil {
+				return err
+			}
+		}
+		s.key = nil
+		err := s.tx.queryRow(`SELECT first, keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 ORDER BY first LIMIT 1`, string(s.merchant), s.run).
+			Scan(&s.first, &s.rest)
+		if errors.Is(err, sql.ErrNoRows) {
+			s.first = []byte{}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.key, s.rest = nextKey(s.rest)
+	}
+	return nil
+}
