@@ -216,7 +216,12 @@ func (s *Service) find(ctx context.Context, m MerchantID, ref string) (Customer,
 	if err != nil {
 		return Customer{}, err
 	}
-	return s.open(ctx, m, record)
+	customer, err := s.open(ctx, m, record)
+	if err == nil && string(customer.ID) != ref && customer.Reference != ref {
+		// What is sealed is bound to the id, but not to the index it was found by.
+		err = fmt.Errorf("customer %s of merchant %s stands under the index of another reference: its row was altered", record.ID, m)
+	}
+	return customer, err
 }
 
 // record is find without opening what is found. No customer has a reference
