@@ -127,7 +127,7 @@ func TestEncodingsAgree(t *testing.T) {
 	for name := range encodings {
 		s.MustMerchant(t, name)
 	}
-	made, changed := 0, 0
+	made, changed, erased := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		s.clock.Advance(time.Second)
 		pairs := drawPairs(t)
@@ -153,10 +153,30 @@ func TestEncodingsAgree(t *testing.T) {
 			}
 		}
 		read(t, s, reference)
+		if reference != "base" && rapid.Bool().Draw(t, "erase") {
+			erase(t, s, reference)
+			erased++
+		}
 	})
-	if !t.Failed() && (made == 0 || changed == 0) {
-		t.Errorf("of all requests %d made a customer and %d changed one", made, changed)
+	if !t.Failed() && (made == 0 || changed == 0 || erased == 0) {
+		t.Errorf("of all requests %d made a customer, %d changed one and %d erased one", made, changed, erased)
 	}
+}
+
+// agree sends a request without a body for each merchant, fails unless all get
+// the same answer, and returns that.
+func agree(t *rapid.T, s *server, line string) string {
+	t.Helper()
+	answers := make(map[string]string)
+	for name := range encodings {
+		x, err := s.send(t.Context(), request(line, []string{"Authorization: " + s.basic(name)}, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[name] = fmt.Sprintf("%d %s", x.status, random.ReplaceAllString(x.answer, "…"))
+	}
+	same(t, answers)
+	return answers["form"]
 }
 
 // compare sends pairs in each encoding to its merchant, fails unless all get the
@@ -178,21 +198,44 @@ func compare(t *rapid.T, s *server, target string, pairs []pair) int {
 	return status
 }
 
-// read fails unless all merchants have the same customer under the reference.
+// read fails unless all merchants have the same customer under the reference,
+// and find just that one by all that it is.
 func read(t *rapid.T, s *server, reference string) {
 	t.Helper()
-	answers := make(map[string]string)
-	for name := range encodings {
-		x, err := s.send(t.Context(), request("GET /customers/"+url.PathEscape(reference), []string{"Authorization: " + s.basic(name)}, ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers[name] = fmt.Sprintf("%d %s", x.status, random.ReplaceAllString(x.answer, "…"))
-		if x.status != http.StatusOK {
-			t.Errorf("%s: GET %q: %s", name, reference, answers[name])
+	answer := agree(t, s, "GET /customers/"+url.PathEscape(reference))
+	body, ok := strings.CutPrefix(answer, "200 ")
+	if !ok {
+		t.Fatalf("GET %q: %s", reference, answer)
+	}
+	var c map[string]string // null is empty
+	if err := json.Unmarshal([]byte(body), &c); err != nil {
+		t.Fatal(err)
+	}
+	filters := url.Values{}
+	for _, name := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address"} {
+		if c[name] != "" {
+			filters.Set(name, c[name])
 		}
 	}
-	same(t, answers)
+	found := agree(t, s, "GET /customers?"+filters.Encode())
+	if !strings.Contains(found, `"list":[`+body+`],"count":1,`) {
+		t.Errorf("%s finds %s, want %s", filters, found, body)
+	}
+}
+
+// erase fails unless all merchants erase the same customer, and have none
+// afterwards.
+func erase(t *rapid.T, s *server, reference string) {
+	t.Helper()
+	path := "/customers/" + url.PathEscape(reference)
+	if got, want := agree(t, s, "DELETE "+path), `200 {"id":"…","object":"customer","deleted":true}`; got != want {
+		t.Errorf("DELETE %q: %s", reference, got)
+	}
+	for _, line := range []string{"GET " + path, "DELETE " + path} {
+		if got := agree(t, s, line); !strings.HasPrefix(got, "404 ") {
+			t.Errorf("%s after it was erased: %s", line, got)
+		}
+	}
 }
 
 func same(t *rapid.T, answers map[string]string) {

@@ -44,6 +44,13 @@ func appendMembers(buf []byte, c grahak.Customer) []byte {
 	return appendTime(buf, c.UpdatedAt)
 }
 
+// appendErased appends the answer to an erase (wire.md §4).
+func appendErased(buf []byte, id grahak.CustomerID) []byte {
+	buf = append(buf, `{"id":`...)
+	buf = appendString(buf, string(id))
+	return append(buf, `,"object":"customer","deleted":true}`...)
+}
+
 // appendPage appends the list object of wire.md §4.
 func appendPage(buf []byte, p grahak.CustomerPage, offset int) []byte {
 	buf = append(buf, `{"object":"list","list":[`...)

@@ -64,8 +64,10 @@ func (e *Edge) Serve(x *web.Exchange) error {
 			return e.read(x, caller, t.id)
 		case http.MethodPost:
 			return e.update(x, caller, t.id)
+		case http.MethodDelete:
+			return e.erase(x, caller, t.id)
 		}
-		return methodNotAllowed(x, "GET, POST")
+		return methodNotAllowed(x, "GET, POST, DELETE")
 	}
 	return errNotFound
 }
@@ -119,6 +121,18 @@ func (e *Edge) update(x *web.Exchange, caller grahak.Caller, id string) error {
 		return err
 	}
 	sendCustomer(x, result)
+	return nil
+}
+
+// erase deletes a customer. A body says nothing more, so it is not read.
+func (e *Edge) erase(x *web.Exchange, caller grahak.Caller, id string) error {
+	erased, err := e.service.EraseCustomer(x.Request.Context(), caller, id)
+	if err != nil {
+		return err
+	}
+	x.Customer = erased
+	x.Buf = appendErased(x.Buf[:0], erased)
+	x.JSON(http.StatusOK, x.Buf)
 	return nil
 }
 

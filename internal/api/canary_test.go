@@ -65,6 +65,7 @@ func (f *flock) search(t *testing.T, name string, kept []byte) {
 // metrics or in the files, whatever happens to the requests that carry it.
 func TestCanaries(t *testing.T) {
 	s := MustServe(t)
+	stop := s.mustRun(t)
 	f := &flock{birds: make(map[string]string)}
 	credential := func(what, text string) string {
 		f.keep(base64.StdEncoding.EncodeToString([]byte(text))[:16], what+" in base64")
@@ -140,6 +141,42 @@ func TestCanaries(t *testing.T) {
 		t.Fatalf("no next page: %v", err)
 	}
 	send(200, "GET /customers?after="+f.keep(*list.Next, "a cursor"), "", demoKey)
+	find := func(want int, filter string) int {
+		t.Helper()
+		var found page
+		if err := json.Unmarshal([]byte(send(want, "GET /customers?"+filter, "", demoKey)), &found); err != nil {
+			t.Fatal(err)
+		}
+		return found.Count
+	}
+	email, number := f.email("sought email_address"), f.digits("sought mobile_number")
+	sought := f.email("sought reference")
+	send(200, "POST /customers", "object_reference_id="+sought+"&email_address="+email+"&mobile_number="+number, demoKey)
+	search := func(what string, want int) {
+		t.Helper()
+		for _, filter := range []string{"email_address=" + email, "mobile_number=" + number, "object_reference_id=" + sought, "mobile_country_code=91&mobile_number=" + number} {
+			if got := find(200, filter); got != want {
+				t.Errorf("%s: %d customers by %s, want %d", what, got, filter, want)
+			}
+		}
+	}
+	search("before the search index has it", 1)
+	s.mustOrder(t)
+	search("in the search index", 1)
+	find(200, "email_address="+f.email("unknown email_address"))
+	find(200, "mobile_number="+f.digits("unknown mobile_number"))
+	find(200, "object_reference_id="+f.word("unknown reference to search"))
+	// Customers that are erased: by reference, and by id after a change.
+	send(200, "DELETE /customers/"+sought+query("erase"), f.word("body of an erase"), demoKey)
+	search("erased", 0)
+	var gone struct{ ID string }
+	if err := json.Unmarshal([]byte(send(200, "POST /customers", fields("erased", f.email("erased reference")), demoKey)), &gone); err != nil {
+		t.Fatal(err)
+	}
+	send(200, "POST /customers/"+gone.ID, "email_address="+f.email("changed before the erase"), demoKey)
+	send(200, "DELETE /customers/"+gone.ID, "", demoKey)
+	s.mustOrder(t)
+	search("erased, and the search index knows", 0)
 
 	// All that is refused.
 	send(400, "POST /customers", fields("duplicate", reference), demoKey)
@@ -149,6 +186,10 @@ func TestCanaries(t *testing.T) {
 		if field != "object_reference_id" {
 			send(400, "POST /customers/"+reference, field+"="+bad, demoKey)
 		}
+	}
+	for _, filter := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address", "created_after", "created_before"} {
+		find(400, filter+"=%00"+f.word("bad filter "+filter))
+		find(400, filter+"=%zz"+f.word("undecodable filter "+filter))
 	}
 	send(400, "GET /customers?count="+f.word("bad count")+"&offset="+f.word("bad offset")+"&after="+f.word("bad after"), "", demoKey)
 	for _, body := range []string{`{"first_name":"%s"`, `{"first_name":"%s\ud800"}`, `"%s"`, `{%s}`, `{"%s":1}}`} {
@@ -166,7 +207,8 @@ func TestCanaries(t *testing.T) {
 	send(404, "GET /customers/"+f.email("path of a sub-resource")+"/wallets", "", demoKey)
 	send(404, "GET /v2/customers/"+f.email("path below v2"), "", demoKey)
 	send(404, "GET /"+f.word("unknown path")+"/"+f.email("unknown path segment")+query("unknown path"), "", demoKey)
-	send(405, "DELETE /customers/"+f.email("path of a wrong method"), "", demoKey)
+	send(404, "DELETE /customers/"+f.email("unknown reference of an erase"), f.word("body of an unknown erase"), demoKey)
+	send(405, "PATCH /customers/"+f.email("path of a wrong method"), "", demoKey)
 	send(405, f.word("method")+" /customers", "", demoKey)
 	send(401, "GET /customers/"+f.email("path without a key"), "")
 	send(401, "GET /customers", "", credential("a wrong key", f.word("wrong key")+f.word("more of a wrong key")+":"))
@@ -179,6 +221,7 @@ func TestCanaries(t *testing.T) {
 	s.MustKey(t, demo, "reader", grahak.KeySpec{Scope: grahak.ScopeRead})
 	f.keep(s.keys["reader"].text, "the reader's key")
 	send(403, "POST /customers", fields("read scope", f.email("reference under read scope")), "Authorization: "+s.basic("reader"))
+	send(403, "DELETE /customers/"+f.email("reference of an erase under read scope"), "", "Authorization: "+s.basic("reader"))
 	imported := f.word("imported key") + f.word("more of an imported key")
 	if _, err := s.service.ImportKey(t.Context(), operator(demo), imported, grahak.KeySpec{Scope: grahak.ScopeWrite}); err != nil {
 		t.Fatal(err)
@@ -214,17 +257,23 @@ func TestCanaries(t *testing.T) {
 	send(500, "GET /customers/"+reference+query("fault"), "", demoKey)
 	send(500, "POST /customers/"+id, fields("fault", f.email("reference of a fault")), demoKey)
 	send(500, "GET /customers?count=100", "", demoKey)
+	send(500, "GET /customers?object_reference_id="+reference, "", demoKey)
 	s.random.broken.Store(true)
 	send(500, "POST /customers", fields("no randomness", f.email("reference without randomness")), demoKey)
+	send(500, "DELETE /customers/"+reference, "", demoKey)
 	s.random.broken.Store(false)
+	s.mustOrder(t)
 	s.mustSettle(t, sent)
 	f.search(t, "the database while it is open", s.files(t))
+	stop()
 	if err := s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
 	send(503, "POST /customers", fields("outage", f.email("reference in an outage")), demoKey)
 	s.clock.Advance(time.Minute)
 	send(503, "GET /customers/"+reference, "", demoKey)
+	send(503, "DELETE /customers/"+reference, "", demoKey)
+	send(503, "GET /customers?email_address="+email, "", demoKey)
 	send(503, "GET /customers", "", credential("a wrong key in an outage", f.word("wrong key in an outage")+":"))
 	s.mustSettle(t, sent)
 

@@ -184,6 +184,7 @@ func TestEveryCode(t *testing.T) {
 		grahak.FieldMobileCountryCode: "mobile_country_code", grahak.FieldEmail: "email_address",
 		grahak.FieldFirstName: "first_name", grahak.FieldLastName: "last_name",
 		grahak.FieldCount: "count", grahak.FieldOffset: "offset", grahak.FieldCursor: "after",
+		grahak.FieldCreatedAfter: "created_after", grahak.FieldCreatedBefore: "created_before",
 	} {
 		err := &grahak.Error{Code: grahak.CodeInvalidField, Message: secret, Fields: []grahak.Field{field}}
 		tests = append(tests, test{"field " + name, err, answer{Status: 400, Body: refused(name), Code: "invalid_field"}})

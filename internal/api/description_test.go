@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -192,6 +193,34 @@ func TestDescriptionRefuses(t *testing.T) {
 	} {
 		if d.checkAnswer(alter(change)) == nil {
 			t.Errorf("an answer that is wrong (%s) fits the description", name)
+		}
+	}
+	basic := []string{"Authorization: " + s.basic(demo)}
+	search := s.MustSend(t, request("GET /customers?email_address=a@b.com&mobile_number=1&mobile_country_code=91&created_after=2026-03-17T14:13:37.5Z&created_before=2026-03-17T19:43:37%2B05:30", basic, ""))
+	if err := errors.Join(d.checkRequest(search), d.checkAnswer(search)); err != nil {
+		t.Fatal(err)
+	}
+	for _, query := range []string{
+		"object_reference_id=", "mobile_number=x", "mobile_number=1&mobile_country_code=12345", "email_address=a", "email_address=",
+		"created_after=2026-03-17", "created_before=now", "count=0", "offset=10001",
+	} {
+		x := s.MustSend(t, request("GET /customers?"+query, basic, ""))
+		if x.status != http.StatusBadRequest || d.checkAnswer(x) != nil {
+			t.Errorf("%s: %d, %v", query, x.status, d.checkAnswer(x))
+		}
+		if d.checkRequest(x) == nil {
+			t.Errorf("a query that is wrong (%s) fits the description", query)
+		}
+	}
+	erased := s.MustSend(t, request("DELETE /customers/a", basic, ""))
+	if err := errors.Join(d.checkRequest(erased), d.checkAnswer(erased)); err != nil || erased.status != http.StatusOK {
+		t.Fatalf("%d %v", erased.status, err)
+	}
+	for _, change := range [][2]string{{`true`, `false`}, {`"deleted":true`, `"deleted":true,"x":1`}, {`"object":"customer",`, ``}} {
+		x := erased
+		x.answer = strings.Replace(erased.answer, change[0], change[1], 1)
+		if x.answer == erased.answer || d.checkAnswer(x) == nil {
+			t.Errorf("an answer that is wrong (%s) fits the description", x.answer)
 		}
 	}
 	for name, text := range map[string]string{

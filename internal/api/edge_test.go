@@ -159,6 +159,149 @@ func TestParallelCreates(t *testing.T) {
 	}
 }
 
+// Of erases of one customer at the same time one succeeds and the others find
+// nobody; then the reference can be used by one again.
+func TestParallelErases(t *testing.T) {
+	s := MustServe(t)
+	const rivals = 24
+	cases := MustCases(t)
+	basic := "Authorization: " + s.basic(demo)
+	for round := range 3 {
+		id := s.MustCreate(t, "object_reference_id=one&mobile_number=1")
+		var wg sync.WaitGroup
+		answers := make([]exchange, rivals)
+		errs := make([]error, rivals)
+		start := make(chan struct{})
+		for i := range rivals {
+			wg.Go(func() {
+				<-start
+				path := "/customers/" + []string{id, "one"}[i%2]
+				answers[i], errs[i] = s.send(t.Context(), request("DELETE "+path, []string{basic}, ""))
+			})
+		}
+		close(start)
+		wg.Wait()
+		got := make(map[string]int)
+		for i, x := range answers {
+			switch {
+			case errs[i] != nil:
+				t.Error(errs[i])
+			case x.status == http.StatusOK && x.answer == `{"id":"`+id+`","object":"customer","deleted":true}`:
+				got["erased"]++
+			case x.status == http.StatusNotFound && x.answer == string(cases["customer_not_found"].Body):
+				got["nobody"]++
+			default:
+				t.Errorf("%d %s", x.status, x.answer)
+			}
+		}
+		if diff := cmp.Diff(map[string]int{"erased": 1, "nobody": rivals - 1}, got); diff != "" {
+			t.Errorf("round %d (-want +got):\n%s", round, diff)
+		}
+		if p := s.MustList(t, ""); p.Total != 0 {
+			t.Errorf("there are %d customers", p.Total)
+		}
+	}
+}
+
+// What was answered is found at once, whatever the search index has taken in
+// meanwhile; what was changed or erased is not found as it was.
+func TestFoundAtOnce(t *testing.T) {
+	s := MustServe(t)
+	s.mustRun(t)
+	basic := []string{"Authorization: " + s.basic(demo)}
+	find := func(query string) string {
+		var all []string
+		for _, c := range s.MustList(t, "?count=100&"+query).List {
+			all = append(all, c.Reference)
+		}
+		return strings.Join(all, " ")
+	}
+	check := func(query, want string) {
+		t.Helper()
+		if got := find(query); got != want {
+			t.Errorf("%s: found %q, want %q", query, got, want)
+		}
+	}
+	for i := range 150 {
+		s.clock.Advance(time.Millisecond)
+		reference, email, number := fmt.Sprintf("c%d", i), fmt.Sprintf("c%d@example.com", i), fmt.Sprint(1000+i)
+		s.MustCreate(t, "object_reference_id="+reference+"&email_address="+email+"&mobile_number="+number)
+		check("object_reference_id="+reference, reference)
+		check("email_address="+email, reference)
+		check("mobile_number="+number, reference)
+		if i%25 == 0 {
+			s.mustOrder(t)
+		}
+		switch i % 3 {
+		case 1:
+			x := s.MustSend(t, request("POST /customers/"+reference, basic, "email_address=new-"+email+"&mobile_number=9"+number))
+			if x.status != http.StatusOK {
+				t.Fatalf("%d %s", x.status, x.answer)
+			}
+			check("email_address="+email, "")
+			check("mobile_number="+number, "")
+			check("email_address=new-"+email+"&mobile_number=9"+number, reference)
+		case 2:
+			x := s.MustSend(t, request("DELETE /customers/"+reference, basic, ""))
+			if x.status != http.StatusOK {
+				t.Fatalf("%d %s", x.status, x.answer)
+			}
+			check("object_reference_id="+reference, "")
+			check("email_address="+email, "")
+			check("mobile_number="+number, "")
+		}
+	}
+	if p := s.MustList(t, ""); p.Total != 100 {
+		t.Errorf("there are %d customers, want 100", p.Total)
+	}
+}
+
+// Following next with a filter shows everybody whom it chooses once, while
+// others come and go.
+func TestFilteredPages(t *testing.T) {
+	s := MustServe(t)
+	create := func(reference, code string) {
+		s.clock.Advance(time.Second)
+		s.MustCreate(t, "object_reference_id="+reference+"&mobile_number=5&email_address=E@example.com&mobile_country_code="+code)
+	}
+	var want []string
+	for i := range 60 {
+		reference := fmt.Sprintf("c%d", i)
+		create(reference, []string{"91", "1", "44"}[i%3])
+		if i%3 == 1 {
+			want = append([]string{reference}, want...)
+		}
+	}
+	for _, filter := range []string{"mobile_number=5&mobile_country_code=1", "email_address=e@EXAMPLE.com&mobile_country_code=%2B1&mobile_number=5"} {
+		var got []string
+		for query, pages := "?count=7&"+filter, 0; query != ""; pages++ {
+			if pages > 60 {
+				t.Fatal("next never ends")
+			}
+			p := s.MustList(t, query)
+			for _, c := range p.List {
+				got = append(got, c.Reference)
+			}
+			query = ""
+			if p.Next != nil {
+				query = "?count=7&" + filter + "&after=" + *p.Next
+			}
+			// One comes who is newer than all, and goes again with the next.
+			create(fmt.Sprintf("later%d", pages), "1")
+			if pages > 0 {
+				s.MustSend(t, request(fmt.Sprintf("DELETE /customers/later%d", pages-1), []string{"Authorization: " + s.basic(demo)}, ""))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", filter, diff)
+		}
+		s.MustSend(t, request("DELETE /customers/later2", []string{"Authorization: " + s.basic(demo)}, ""))
+		if p := s.MustList(t, "?"+filter); p.Total != 60 {
+			t.Errorf("%d customers are left", p.Total)
+		}
+	}
+}
+
 // What net/http cannot read as a request is answered by net/http itself, in
 // plain text: the one exception to JSON.
 func TestUnreadableRequest(t *testing.T) {
@@ -198,15 +341,18 @@ func TestKeptConnection(t *testing.T) {
 	id := s.MustCreate(t, "object_reference_id=kept&mobile_number=1")
 	client := &http.Client{Timeout: exchangeTimeout}
 	t.Cleanup(client.CloseIdleConnections)
-	for i := range 20 {
+	for i := range 25 {
 		method, path, body, want := http.MethodGet, "/customers/"+id, "", http.StatusOK
-		switch i % 4 {
+		switch i % 5 {
 		case 1:
 			method, body, want = http.MethodPost, strings.Repeat("x", 70_000), http.StatusRequestEntityTooLarge
 		case 2:
 			method, body, want = http.MethodPost, "first_name="+strings.Repeat("x", 60), http.StatusOK
 		case 3:
 			path, want = "/customers/nobody", http.StatusNotFound
+		case 4:
+			// A body that nobody reads must not become the next request.
+			method, path, body, want = http.MethodDelete, "/customers/nobody", "DELETE /customers/"+id+" HTTP/1.1\r\n", http.StatusNotFound
 		}
 		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.addr+path, strings.NewReader(body))
 		if err != nil {
@@ -295,6 +441,22 @@ func TestRequestEvent(t *testing.T) {
 		{
 			"no key", request("POST /customers/x", []string{"X-Request-Id: r4"}, ""),
 			event{"level": "INFO", "request_id": "r4", "method": "POST", "route": "/customers/{id}", "status": 401.0, "addr": "127.0.0.1", "code": "invalid_api_key", "refusal": "malformed"},
+		},
+		{
+			"a search", request("GET /customers?email_address=customer@example.com", []string{basic, "X-Request-Id: r7"}, ""),
+			event{"level": "INFO", "request_id": "r7", "method": "GET", "route": "/customers", "status": 200.0, "merchant": "demo", "key": key, "addr": "127.0.0.1"},
+		},
+		{
+			"a filter that is wrong", request("GET /customers?email_address=customer", []string{basic, "X-Request-Id: r8"}, ""),
+			event{"level": "INFO", "request_id": "r8", "method": "GET", "route": "/customers", "status": 400.0, "merchant": "demo", "key": key, "addr": "127.0.0.1", "code": "invalid_field"},
+		},
+		{
+			"an erase by reference", request("DELETE /customers/customer@example.com", []string{basic, "X-Request-Id: r9"}, ""),
+			event{"level": "INFO", "request_id": "r9", "method": "DELETE", "route": "/customers/{id}", "status": 200.0, "merchant": "demo", "key": key, "customer": id, "addr": "127.0.0.1"},
+		},
+		{
+			"an erase of nobody", request("DELETE /customers/"+id, []string{basic, "X-Request-Id: r10"}, ""),
+			event{"level": "INFO", "request_id": "r10", "method": "DELETE", "route": "/customers/{id}", "status": 404.0, "merchant": "demo", "key": key, "addr": "127.0.0.1", "code": "customer_not_found"},
 		},
 		{
 			"a path and a method that nobody knows", request("BREW /customer@example.com", []string{"X-Request-Id: r5"}, ""),
@@ -409,6 +571,8 @@ func TestSwappedRecords(t *testing.T) {
 		{"GET /customers/vikram.das@example.com", "", []string{b}},
 		{"POST /customers/" + a, "first_name=New", []string{a}},
 		{"GET /customers", "", []string{a, b}},
+		{"GET /customers?object_reference_id=asha.rao@example.com", "", []string{a}},
+		{"GET /customers?mobile_number=9100000002", "", []string{b}},
 	} {
 		x := s.MustSend(t, request(tt.line, []string{basic, fmt.Sprintf("X-Request-Id: swapped-%d", i)}, tt.body))
 		if x.status != http.StatusInternalServerError || x.answer != want {

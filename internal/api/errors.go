@@ -62,6 +62,8 @@ var fieldNames = [...]string{
 	grahak.FieldCount:             "count",
 	grahak.FieldOffset:            "offset",
 	grahak.FieldCursor:            "after",
+	grahak.FieldCreatedAfter:      "created_after",
+	grahak.FieldCreatedBefore:     "created_before",
 }
 
 // Fail implements [web.Edge].

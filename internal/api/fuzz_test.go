@@ -240,6 +240,10 @@ func FuzzParseListQuery(f *testing.F) {
 			if got.Limit < -1 || got.Limit > math.MaxInt32 || got.Offset < -1 || got.Offset > math.MaxInt32 {
 				t.Errorf("%q: %+v", query, got)
 			}
+			// A filter of which something cannot be decoded is not left out.
+			if f := got.Filter.Email; values.Has("email_address") && !f.Given || f.Malformed && !strings.Contains(f.Value, "%") {
+				t.Errorf("%q: %+v", query, f)
+			}
 			return
 		}
 		number := func(name string, absent int) int {
@@ -256,7 +260,18 @@ func FuzzParseListQuery(f *testing.F) {
 			}
 			return int(n.Int64())
 		}
-		want := grahak.ListQuery{Limit: number("count", grahak.DefaultPage), Offset: number("offset", 0), After: values.Get("after")}
+		// Whatever a filter holds, even nothing, it is given.
+		filter := func(name string) grahak.Input {
+			return grahak.Input{Value: values.Get(name), Given: values.Has(name)}
+		}
+		want := grahak.ListQuery{
+			Limit: number("count", grahak.DefaultPage), Offset: number("offset", 0), After: values.Get("after"),
+			Filter: grahak.CustomerFilter{
+				Reference: filter("object_reference_id"), Email: filter("email_address"),
+				MobileNumber: filter("mobile_number"), MobileCountryCode: filter("mobile_country_code"),
+				CreatedFrom: filter("created_after"), CreatedBefore: filter("created_before"),
+			},
+		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %+v, want %+v", query, got, want)
 		}

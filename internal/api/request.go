@@ -33,7 +33,7 @@ type request struct {
 type value struct {
 	text      string
 	null      bool // JSON null
-	malformed bool // a JSON value that no parameter can have
+	malformed bool // no parameter can have it: some kinds of JSON, bad escapes
 }
 
 // parameter numbers the parameters that a request may hold.
@@ -162,15 +162,13 @@ func decoderOf(h http.Header) (func(*request, []byte) error, error) {
 
 // decodeForm decodes application/x-www-form-urlencoded.
 func decodeForm(q *request, body []byte) error {
-	return eachPair(string(body), func(key, text string) {
-		q.set(key, value{text: text})
-	})
+	return eachPair(string(body), q.set)
 }
 
 // eachPair calls fn for each pair of a form or query, in order, decoded. A key
 // that cannot be decoded is passed over and a value that cannot is handed on as
-// it is; the error returned is that of the first.
-func eachPair(form string, fn func(key, text string)) (first error) {
+// it is, as malformed; the error returned is that of the first.
+func eachPair(form string, fn func(key string, v value)) (first error) {
 	for form != "" {
 		var pair string
 		pair, form, _ = strings.Cut(form, "&")
@@ -184,7 +182,7 @@ func eachPair(form string, fn func(key, text string)) (first error) {
 			if text, err = url.QueryUnescape(rawText); err != nil {
 				text = rawText
 			}
-			fn(key, text)
+			fn(key, value{text: text, malformed: err != nil})
 		}
 		if err != nil && first == nil {
 			first = err
@@ -230,34 +228,44 @@ func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 // is ignored, as unknown keys are.
 func queryToken(query string) bool {
 	wanted, given := false, false
-	_ = eachPair(query, func(key, text string) {
+	_ = eachPair(query, func(key string, v value) {
 		if !given && parameterOf(key) == paramToken {
-			wanted, given = isTrue(text), true
+			wanted, given = isTrue(v.text), true
 		}
 	})
 	return wanted
 }
 
-// parseListQuery reads the query of a list (wire.md §4). A value that is not a
-// number becomes one that the service refuses.
+// parseListQuery reads the query of a list (wire.md §4), of whose keys the first
+// counts. A value that is not a number becomes one that the service refuses.
 func parseListQuery(query string) grahak.ListQuery {
 	q := grahak.ListQuery{Limit: grahak.DefaultPage}
+	filters := map[string]*grahak.Input{
+		"object_reference_id": &q.Filter.Reference,
+		"email_address":       &q.Filter.Email,
+		"mobile_number":       &q.Filter.MobileNumber,
+		"mobile_country_code": &q.Filter.MobileCountryCode,
+		"created_after":       &q.Filter.CreatedFrom,
+		"created_before":      &q.Filter.CreatedBefore,
+	}
 	var count, offset, after bool
-	_ = eachPair(query, func(key, text string) {
+	_ = eachPair(query, func(key string, v value) {
 		switch {
+		case filters[key] != nil && !filters[key].Given:
+			*filters[key] = grahak.Input{Value: v.text, Given: true, Malformed: v.malformed}
 		case key == "count" && !count:
 			count = true
-			if text != "" {
-				q.Limit = number(text)
+			if v.text != "" {
+				q.Limit = number(v.text)
 			}
 		case key == "offset" && !offset:
 			offset = true
-			if text != "" {
-				q.Offset = number(text)
+			if v.text != "" {
+				q.Offset = number(v.text)
 			}
 		case key == "after" && !after:
 			after = true
-			q.After = text
+			q.After = v.text
 		}
 	})
 	return q

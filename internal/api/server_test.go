@@ -82,6 +82,9 @@ func MustServe(tb testing.TB) *server {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	if _, err := s.store.MasterKeyID(tb.Context(), master.ID()); err != nil {
+		tb.Fatal(err)
+	}
 	s.service, err = grahak.NewService(grahak.Config{
 		Store:  s.store,
 		Sealer: seal.New(master, s.store),
@@ -148,6 +151,48 @@ func (s *server) MustKey(tb testing.TB, merchant, name string, spec grahak.KeySp
 // basic returns the value of an Authorization header for a key that a test
 // named.
 func (s *server) basic(name string) string { return basicAuth(s.keys[name].text + ":") }
+
+// mustRun does the service's background work until the test ends, or until the
+// returned function is called.
+func (s *server) mustRun(tb testing.TB) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.service.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	tb.Cleanup(stop)
+	return stop
+}
+
+// mustOrder returns when the background work has put all events into their
+// chains and all customers into the search index.
+func (s *server) mustOrder(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), exchangeTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		merchants, err := s.store.Unordered(ctx)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(merchants) == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tb.Fatalf("events of %v are not in their chains", merchants)
+		}
+	}
+}
 
 // exchange is one request as it was sent and its answer.
 type exchange struct {

@@ -325,6 +325,7 @@ func basicAuth(credential string) string {
 //	wait DURATION           let time pass
 //	damage ID               give the record of the customer to be read a fault
 //	break randomness        let the source of randomness fail
+//	mend randomness         let it work again
 //	close storage           close the store under the running server
 func (s *story) operate(t *testing.T, words []string) {
 	t.Helper()
@@ -377,6 +378,8 @@ func (s *story) operate(t *testing.T, words []string) {
 		s.MustDamage(t, demo, grahak.CustomerID(arg(1)))
 	case "break":
 		s.random.broken.Store(true)
+	case "mend":
+		s.random.broken.Store(false)
 	case "close":
 		err = s.store.Close()
 	default:
@@ -404,8 +407,8 @@ func (s *server) MustDamage(tb testing.TB, merchant grahak.MerchantID, id grahak
 	if err != nil {
 		tb.Fatal(err)
 	}
-	record.Sealed = bytes.Clone(record.Sealed)
-	record.Sealed[len(record.Sealed)-1] ^= 1
+	record.Sealed.Bytes = bytes.Clone(record.Sealed.Bytes)
+	record.Sealed.Bytes[len(record.Sealed.Bytes)-1] ^= 1
 	s.mustReseal(tb, merchant, record)
 }
 
