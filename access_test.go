@@ -449,7 +449,8 @@ func TestSealingOutage(t *testing.T) {
 	r := MustMerchantRig(t)
 	r.MustCreate(t, acme, person("ref"))
 	_, secret := r.MustKey(t, acme, grahak.KeySpec{})
-	s := MustService(t, grahak.Config{Store: r.store, Sealer: seal.Broken(context.DeadlineExceeded), Clock: r.clock})
+	none := func(context.Context) ([]*seal.MasterKey, error) { return nil, context.DeadlineExceeded }
+	s := MustService(t, grahak.Config{Store: r.store, Sealer: seal.NewSealer(seal.NewMasterKeys(none, 0), r.store), Clock: r.clock})
 	if _, err := s.Authenticate(t.Context(), grahak.Credential{Key: secret}); err != nil {
 		t.Errorf("authentication needs no sealing keys, but got %v", err)
 	}

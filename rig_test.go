@@ -76,6 +76,9 @@ func mustOpenRig(tb testing.TB, folder string, master *seal.MasterKey, clock *te
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = r.store.Close() })
+	if _, err := r.store.MasterKeyID(tb.Context(), master.ID()); err != nil {
+		tb.Fatal(err)
+	}
 	r.sealer = seal.New(master, r.store)
 	r.Service = MustService(tb, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: clock})
 	return r

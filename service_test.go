@@ -95,6 +95,9 @@ func MustBackground(t *testing.T) *background {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := store.MasterKeyID(t.Context(), master.ID()); err != nil {
+		t.Fatal(err)
+	}
 	b := &background{store: store, log: new(lockedBuffer)}
 	b.Service = MustService(t, grahak.Config{Store: store, Sealer: seal.New(master, store), Logger: slog.New(slog.NewTextHandler(b.log, nil))})
 	if _, err := b.CreateMerchant(t.Context(), operator(acme), ""); err != nil {

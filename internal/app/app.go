@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,6 +42,8 @@ type Server struct {
 	// DemoKey is the API key of the demo merchant when this start made it, and
 	// empty otherwise.
 	DemoKey string
+	// MasterKeys is the master keys that the server knows.
+	MasterKeys *seal.MasterKeys
 
 	cfg      config.Server
 	version  string
@@ -50,7 +53,7 @@ type Server struct {
 	api, ops *http.Server
 	listener struct{ api, ops net.Listener }
 	draining atomic.Bool
-	fault    error // why requests cannot be served, found at the start
+	fault    atomic.Pointer[error]
 }
 
 // Options are what a test may put in place of the real thing.
@@ -122,7 +125,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if !s.cfg.Production() && s.fault == nil {
+	if !s.cfg.Production() && s.Fault() == nil {
 		if s.DemoKey, err = provision(ctx, s.Service); err != nil {
 			return err
 		}
@@ -221,43 +224,6 @@ func listen(ctx context.Context, addr, flag string) (net.Listener, error) {
 	return l, nil
 }
 
-// sealer returns the sealer. If the keys it needs cannot be had although there
-// is data under them, it returns one that answers so, and notes the fault: a
-// lost key must look like an outage, not like lost customers.
-func (s *Server) sealer(ctx context.Context) (*seal.Sealer, error) {
-	merchants, err := s.store.Merchants(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// Only a new sandbox makes a key: one made beside existing data would open
-	// none of it.
-	master, err := readMasterKey(s.cfg.Data, s.cfg.MasterKey, !s.cfg.Production() && len(merchants) == 0)
-	if errors.Is(err, errMasterKeyLost) {
-		s.fault = err
-		s.log.Error("customers cannot be served", "error", err)
-		return seal.Broken(err), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	named, err := s.store.MasterKeyID(ctx, master.ID())
-	if err != nil {
-		return nil, err
-	}
-	if err := sameMasterKey(named, master); err != nil {
-		s.fault = err
-		s.log.Error("customers cannot be served", "error", err)
-		return seal.Broken(err), nil
-	}
-	sealer := seal.New(master, s.store)
-	for _, m := range merchants {
-		if err := sealer.Check(ctx, m.ID); err != nil {
-			s.log.Error("the customers of a merchant cannot be served", "merchant", m.ID, "error", err)
-		}
-	}
-	return sealer, nil
-}
-
 // provision makes the demo merchant in a store without merchants, and a key if
 // that merchant has none, and returns the key; empty if there was nothing to do.
 func provision(ctx context.Context, service *grahak.Service) (string, error) {
@@ -288,10 +254,6 @@ func (s *Server) APIAddr() net.Addr { return s.listener.api.Addr() }
 // OpsAddr returns the address that the operations listener listens on.
 func (s *Server) OpsAddr() net.Addr { return s.listener.ops.Addr() }
 
-// Fault returns why customers cannot be served although the server runs, nil if
-// they can.
-func (s *Server) Fault() error { return s.fault }
-
 var errDraining = errors.New("the server is shutting down")
 
 // ready returns why the server does not take requests now.
@@ -299,7 +261,7 @@ func (s *Server) ready() error {
 	if s.draining.Load() {
 		return errDraining
 	}
-	return s.fault
+	return s.Fault()
 }
 
 // drainTimeout bounds how long requests in flight may take after a stop was
@@ -312,11 +274,9 @@ const drainTimeout = 10 * time.Second
 func (s *Server) Run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	backgroundDone := make(chan struct{})
-	go func() {
-		defer close(backgroundDone)
-		s.Service.Run(background)
-	}()
+	var work sync.WaitGroup
+	work.Go(func() { s.Service.Run(background) })
+	work.Go(func() { s.watchMasterKey(background) })
 	failed := make(chan error, 2)
 	serve := func(srv *http.Server, l net.Listener) {
 		var err error
@@ -347,7 +307,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	_ = s.ops.Close()
 	stopBackground()
-	<-backgroundDone
+	work.Wait()
 	return errors.Join(err, s.close())
 }
 
@@ -358,6 +318,9 @@ func (s *Server) close() error {
 		if l != nil {
 			_ = l.Close()
 		}
+	}
+	if s.MasterKeys != nil {
+		s.MasterKeys.Close()
 	}
 	var err error
 	if s.store != nil {

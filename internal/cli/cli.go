@@ -117,7 +117,7 @@ func run(ctx context.Context, args []string, std Streams) (err error) {
 	help := parsed.Selected().FullPath() + " --help"
 	for _, given := range parsed.Path {
 		if given.Flag != nil && given.Flag.Name == "master-key" {
-			return usageError{errors.New("--master-key would show the key to every user of this machine: set GRAHAK_MASTER_KEY, or give --master-key-file"), help}
+			return usageError{errors.New("--master-key would show the key to every user of this machine: set GRAHAK_MASTER_KEY, or give --master-key-file or --master-key-command"), help}
 		}
 	}
 	err = parsed.Run()

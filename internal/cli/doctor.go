@@ -199,13 +199,13 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 		if m.CreatedAt.After(latest) {
 			latest = m.CreatedAt
 		}
-		if page, _, err := data.Store.Customers(ctx, m.ID, "", 1, 0); err == nil && len(page) > 0 && page[0].UpdatedAt.After(latest) {
+		if page, _, err := data.Store.Customers(ctx, m.ID, grahak.CustomerRange{}, 1, 0); err == nil && len(page) > 0 && page[0].UpdatedAt.After(latest) {
 			latest = page[0].UpdatedAt
 		}
 	}
 	if len(merchants) == 0 {
 		// There is nothing yet to try the master key on but making keys.
-		_, why = data.Sealer.NewKeyset("doctor")
+		_, why = data.Sealer.NewKeyset(ctx, "doctor")
 	}
 	switch {
 	case len(locked) > 0:

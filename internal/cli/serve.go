@@ -96,8 +96,12 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 		line("CUSTOMERS CANNOT BE SERVED, every such request is answered 503: %s", sentence(fault))
 	case c.Production():
 		master := ""
-		if c.File != "" {
+		switch {
+		case c.File != "":
 			master = " --master-key-file " + shellWord(c.File)
+		case c.Command != "" && c.Command != os.Getenv("GRAHAK_MASTER_KEY_COMMAND"):
+			// From the environment it may hold what is nobody else's business.
+			master = " --master-key-command " + shellWord(c.Command)
 		}
 		line("Make merchants, with the same master key, and keys while it runs:")
 		line("")

@@ -35,9 +35,12 @@ func (d Data) GeneratedMasterKey() string { return filepath.Join(d.Dir, "master.
 // TLSDir is the folder of a generated certificate.
 func (d Data) TLSDir() string { return filepath.Join(d.Dir, "tls") }
 
-// MasterKey says where the master key comes from.
+// MasterKey says where the master key comes from. Each source may hold several
+// keys, one a line: the newest first, and below it those that the data may still
+// be under.
 type MasterKey struct {
-	File string `name:"master-key-file" env:"GRAHAK_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key, under which personal data is sealed: the base64 of 32 random bytes, from openssl rand -base64 32. GRAHAK_MASTER_KEY may hold the key itself instead. Production needs one of the two; a sandbox makes a key in its data folder."`
+	File    string `name:"master-key-file" env:"GRAHAK_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key, under which personal data is sealed: the base64 of 32 random bytes, from openssl rand -base64 32. GRAHAK_MASTER_KEY may hold the key itself instead. Production needs one of these or a command; a sandbox makes a key in its data folder."`
+	Command string `name:"master-key-command" env:"GRAHAK_MASTER_KEY_COMMAND" placeholder:"CMD" help:"Command that prints the master key, run by sh -c, such as one of Vault or of a cloud's key service. It has 30 seconds and nothing on its standard input."`
 	// Text is the key itself. It comes from the environment only, because other
 	// users of a machine can read the arguments of a process: the command line
 	// refuses the flag.
@@ -45,12 +48,18 @@ type MasterKey struct {
 }
 
 // Given reports whether the operator gave a master key.
-func (k MasterKey) Given() bool { return k.File != "" || k.Text != "" }
+func (k MasterKey) Given() bool { return k.File != "" || k.Command != "" || k.Text != "" }
 
-// Check returns an error if the key comes from two places.
+// Check returns an error if the key comes from more than one place.
 func (k MasterKey) Check() error {
-	if k.File != "" && k.Text != "" {
-		return errors.New("--master-key-file and GRAHAK_MASTER_KEY exclude each other")
+	var given []string
+	for _, source := range []struct{ name, value string }{{"--master-key-file", k.File}, {"--master-key-command", k.Command}, {"GRAHAK_MASTER_KEY", k.Text}} {
+		if source.value != "" {
+			given = append(given, source.name)
+		}
+	}
+	if len(given) > 1 {
+		return fmt.Errorf("%s exclude each other", strings.Join(given, " and "))
 	}
 	return nil
 }
@@ -117,7 +126,7 @@ func (s *Server) Check() error {
 			add("--tls-self-signed is for sandbox; give --tls-cert and --tls-key, or end TLS at a proxy")
 		}
 		if !s.MasterKey.Given() {
-			add("production needs a master key: give --master-key-file FILE or set GRAHAK_MASTER_KEY (make one with: openssl rand -base64 32)")
+			add("production needs a master key: give --master-key-file FILE or --master-key-command CMD, or set GRAHAK_MASTER_KEY (make one with: openssl rand -base64 32)")
 		}
 	}
 	if err := s.MasterKey.Check(); err != nil {

@@ -75,6 +75,9 @@ func MustServe(tb testing.TB) *server {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	if _, err := s.store.MasterKeyID(tb.Context(), master.ID()); err != nil {
+		tb.Fatal(err)
+	}
 	s.service, err = grahak.NewService(grahak.Config{Store: s.store, Sealer: seal.New(master, s.store), Clock: s.clock, Logger: logger})
 	if err != nil {
 		tb.Fatal(err)

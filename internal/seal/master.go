@@ -7,73 +7,72 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 	"github.com/tink-crypto/tink-go/v2/tink"
-
-	"grahak/internal/disk"
 )
 
 // masterKeySize is the size of a master key, in bytes.
 const masterKeySize = 32
 
-// ErrNoMasterKey is returned by [ReadMasterKey] when the file does not exist.
-var ErrNoMasterKey = errors.New("the master key file does not exist")
-
 // MasterKey wraps the merchants' keysets. It is immutable and safe for
 // concurrent use.
 type MasterKey struct {
 	id   string
+	text string // its base64
 	aead tink.AEAD
 }
 
-// ParseMasterKey reads a master key: the base64 of 32 random bytes, as
-// `openssl rand -base64 32` makes, with white space around it allowed. Errors
-// never contain any of the text.
-func ParseMasterKey(text []byte) (*MasterKey, error) {
-	text = bytes.TrimSpace(text)
-	raw := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(raw, text)
-	if err != nil || n != masterKeySize {
-		return nil, fmt.Errorf("a master key is the base64 of %d random bytes; make one with `openssl rand -base64 32`", masterKeySize)
+// ID is a fingerprint of the key. It is not a secret.
+func (k *MasterKey) ID() string { return k.id }
+
+// errMasterKey says of no text what it holds: some of it may be a key.
+var errMasterKey = fmt.Errorf("a master key is the base64 of %d random bytes; make one with `openssl rand -base64 32`", masterKeySize)
+
+// ParseMasterKeys reads master keys, one a line and the newest first, with blank
+// lines and white space around them allowed. A key is the base64 of 32 random
+// bytes, as `openssl rand -base64 32` makes. There is at least one in what it
+// returns. Errors never contain any of the text.
+func ParseMasterKeys(text []byte) ([]*MasterKey, error) {
+	if len(text) > maxKeyText {
+		return nil, fmt.Errorf("there are more than %d bytes, and a master key is a line of %d", maxKeyText, base64.StdEncoding.EncodedLen(masterKeySize))
 	}
-	return newMasterKey(raw[:n])
+	var keys []*MasterKey
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		key, err := parseMasterKey(string(line))
+		if err != nil && number > 1 {
+			err = fmt.Errorf("line %d is not a master key: %w", number, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errMasterKey
+	}
+	return keys, nil
 }
 
-// ReadMasterKey reads a master key from a file in the form of
-// [ParseMasterKey]. A file that does not exist is [ErrNoMasterKey].
-func ReadMasterKey(path string) (*MasterKey, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoMasterKey
+func parseMasterKey(line string) (*MasterKey, error) {
+	raw, err := base64.StdEncoding.DecodeString(line)
+	if err != nil || len(raw) != masterKeySize {
+		return nil, errMasterKey
 	}
-	if err != nil {
-		return nil, err
-	}
-	return ParseMasterKey(text)
+	return newMasterKey(raw)
 }
 
-// MakeMasterKey makes a master key and writes it to a new file of mode 0600,
-// which is on disk when it returns.
-func MakeMasterKey(path string) (*MasterKey, error) {
+// randomMasterKey makes a key.
+func randomMasterKey() (*MasterKey, error) {
 	var raw [masterKeySize]byte
 	if _, err := rand.Read(raw[:]); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.WriteString(base64.StdEncoding.EncodeToString(raw[:]) + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, errors.Join(err, os.Remove(path))
-	}
-	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	return newMasterKey(raw[:])
@@ -86,8 +85,19 @@ func newMasterKey(raw []byte) (*MasterKey, error) {
 	}
 	mac := hmac.New(sha256.New, raw)
 	mac.Write([]byte("grahak master key id v1"))
-	return &MasterKey{id: hex.EncodeToString(mac.Sum(nil)[:8]), aead: primitive}, nil
+	return &MasterKey{
+		id:   hex.EncodeToString(mac.Sum(nil)[:8]),
+		text: base64.StdEncoding.EncodeToString(raw),
+		aead: primitive,
+	}, nil
 }
 
-// ID is a fingerprint of the key. It is not a secret.
-func (k *MasterKey) ID() string { return k.id }
+// byID returns the key with the given id, or nil.
+func byID(keys []*MasterKey, id string) *MasterKey {
+	for _, k := range keys {
+		if k.id == id {
+			return k
+		}
+	}
+	return nil
+}

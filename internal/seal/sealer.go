@@ -1,36 +1,40 @@
 // Package seal keeps personal data unreadable at rest. It implements
 // [grahak.Sealer] with Tink: every merchant has an AEAD keyset that seals
-// profiles and a PRF key that makes blind indexes, both wrapped under one
-// master key.
+// profiles and a PRF key that makes blind indexes, both wrapped under a master
+// key.
 //
 // A sealed profile is a version byte followed by Tink ciphertext
 // (XAES-256-GCM, whose 192-bit nonces make random ones safe for any number of
-// customers). Its associated data binds the version, the merchant and the
-// customer, so that a ciphertext moved to another row does not open.
+// customers), which begins with the id of the key in the keyset. Its associated
+// data binds the version, the merchant and the customer, so that a ciphertext
+// moved to another row does not open.
 package seal
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"grahak"
 )
 
-// KeysetSource finds a merchant's wrapped keys; [grahak.Store] is one.
+// KeysetSource finds the merchants' wrapped keys; [grahak.Store] is one.
 type KeysetSource interface {
 	// Keyset returns the merchant's wrapped keys, or a
 	// [grahak.CodeMerchantNotFound] error.
 	Keyset(ctx context.Context, m grahak.MerchantID) (grahak.Keyset, error)
+	// MasterKeyID returns the id of the master key that new merchants' keys are
+	// to be wrapped under, and an empty one if none is named. It is called with
+	// an empty id, which only asks.
+	MasterKeyID(ctx context.Context, id string) (string, error)
 }
 
 // profileVersion is the layout of a sealed profile.
@@ -45,49 +49,47 @@ const retryKeys = 5 * time.Second
 
 // Sealer implements [grahak.Sealer].
 type Sealer struct {
-	master *MasterKey
-	fault  error
-	source KeysetSource
+	masters *MasterKeys
+	source  KeysetSource
 
-	mu   sync.RWMutex
-	keys map[grahak.MerchantID]*merchantKeys
+	readings atomic.Uint64 // numbers the readings of source
+
+	mu     sync.RWMutex
+	keys   map[grahak.MerchantID]*merchantKeys
+	forgot uint64 // counts the calls of Forget
 }
 
 var _ grahak.Sealer = (*Sealer)(nil)
 
-// merchantKeys is a merchant's opened keys.
-type merchantKeys struct {
-	aead tink.AEAD
-	prf  *prf.Set
+// NewSealer returns a Sealer that unwraps with masters the keysets found in
+// source.
+func NewSealer(masters *MasterKeys, source KeysetSource) *Sealer {
+	return &Sealer{masters: masters, source: source, keys: make(map[grahak.MerchantID]*merchantKeys)}
 }
 
-// New returns a Sealer that unwraps with master the keysets found in source.
+// New returns a Sealer with one master key for good.
 func New(master *MasterKey, source KeysetSource) *Sealer {
-	return &Sealer{master: master, source: source, keys: make(map[grahak.MerchantID]*merchantKeys)}
+	fixed := func(context.Context) ([]*MasterKey, error) { return []*MasterKey{master}, nil }
+	return NewSealer(NewMasterKeys(fixed, 0), source)
 }
-
-// Broken returns a Sealer whose every method returns a
-// [grahak.CodeUnavailable] error with the given cause, for a server whose
-// master key is missing or wrong.
-func Broken(cause error) *Sealer { return &Sealer{fault: cause} }
 
 // Seal implements [grahak.Sealer].
-func (s *Sealer) Seal(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, p grahak.Profile) ([]byte, error) {
+func (s *Sealer) Seal(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, p grahak.Profile) (grahak.Sealed, error) {
 	k, err := s.merchant(ctx, m)
 	if err != nil {
-		return nil, err
+		return grahak.Sealed{}, err
 	}
 	var plain, bound [512]byte
 	sealed, err := k.aead.Encrypt(appendProfile(plain[:0], p), appendBound(bound[:0], m, id))
 	if err != nil {
-		return nil, err
+		return grahak.Sealed{}, err
 	}
-	return append([]byte{profileVersion}, sealed...), nil
+	return grahak.Sealed{Bytes: append([]byte{profileVersion}, sealed...), Version: k.version}, nil
 }
 
 // Open implements [grahak.Sealer].
 func (s *Sealer) Open(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, sealed []byte) (grahak.Profile, error) {
-	k, err := s.merchant(ctx, m)
+	k, err := s.opening(ctx, m, sealed)
 	if err != nil {
 		return grahak.Profile{}, err
 	}
@@ -121,56 +123,106 @@ func (s *Sealer) Index(ctx context.Context, m grahak.MerchantID, purpose grahak.
 	return index, nil
 }
 
-// NewKeyset implements [grahak.Sealer].
-func (s *Sealer) NewKeyset(m grahak.MerchantID) (grahak.Keyset, error) {
-	if s.fault != nil {
-		return grahak.Keyset{}, s.unavailable(s.fault)
-	}
-	sealing, err := keyset.NewHandle(aead.XAES256GCM192BitNonceKeyTemplate())
-	if err != nil {
-		return grahak.Keyset{}, err
-	}
-	indexing, err := keyset.NewHandle(prf.AESCMACPRFKeyTemplate())
-	if err != nil {
-		return grahak.Keyset{}, err
-	}
-	out := grahak.Keyset{MasterKeyID: s.master.id}
-	if out.Sealing, err = s.wrap(sealing, m, purposeSealing); err != nil {
-		return grahak.Keyset{}, err
-	}
-	out.Indexing, err = s.wrap(indexing, m, purposeIndexing)
-	return out, err
-}
-
-// Check returns nil if the master key opens the merchant's keys.
+// Check returns nil if the merchant's keys can be had.
 func (s *Sealer) Check(ctx context.Context, m grahak.MerchantID) error {
 	_, err := s.merchant(ctx, m)
 	return err
 }
 
+// Forget implements [grahak.Sealer].
+func (s *Sealer) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.keys)
+	s.forgot++
+}
+
+// merchantKeys is a merchant's opened keys.
+type merchantKeys struct {
+	reading uint64 // of the source, which they come from
+	version int64
+	ids     map[uint32]bool // of the keys that open profiles
+	aead    tink.AEAD
+	prf     *prf.Set
+	missing *missing
+}
+
 // merchant returns the merchant's opened keys.
 func (s *Sealer) merchant(ctx context.Context, m grahak.MerchantID) (*merchantKeys, error) {
-	if s.fault != nil {
-		return nil, s.unavailable(s.fault)
-	}
 	s.mu.RLock()
 	k := s.keys[m]
 	s.mu.RUnlock()
 	if k != nil {
 		return k, nil
 	}
+	return s.load(ctx, m)
+}
+
+// opening returns the merchant's opened keys, with the one that opens sealed
+// among them if there is such a key: another process may have added it.
+func (s *Sealer) opening(ctx context.Context, m grahak.MerchantID, sealed []byte) (*merchantKeys, error) {
+	k, err := s.merchant(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	id, ok := keyID(sealed)
+	if !ok || k.ids[id] || k.missing.has(id) {
+		return k, nil
+	}
+	if k, err = s.load(ctx, m); err != nil {
+		return nil, err
+	}
+	if !k.ids[id] {
+		k.missing.add(id)
+	}
+	return k, nil
+}
+
+// keyID returns the id that Tink gave the key of a sealed profile.
+func keyID(sealed []byte) (uint32, bool) {
+	const prefix = 1 // Tink's mark of an id
+	if len(sealed) < 6 || sealed[1] != prefix {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(sealed[2:]), true
+}
+
+// load reads the merchant's keys from the source, opens and remembers them.
+func (s *Sealer) load(ctx context.Context, m grahak.MerchantID) (*merchantKeys, error) {
+	s.mu.RLock()
+	forgot := s.forgot
+	s.mu.RUnlock()
+	reading := s.readings.Add(1)
 	wrapped, err := s.source.Keyset(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	if wrapped.MasterKeyID != s.master.id {
-		return nil, s.unavailable(fmt.Errorf("the keys of merchant %s are wrapped under master key %s, but the configured master key is %s: configure the right one", m, wrapped.MasterKeyID, s.master.id))
+	// What binds the keys to their merchant must be what was asked for.
+	wrapped.Merchant = m
+	master, err := s.master(ctx, wrapped.MasterKeyID)
+	if err != nil {
+		return nil, err
 	}
-	if k, err = s.unwrap(m, wrapped); err != nil {
-		return nil, fmt.Errorf("the keys of merchant %s do not open; they were altered: %w", m, err)
+	k, err := openKeys(wrapped, master)
+	if err != nil {
+		return nil, err
 	}
+	k.reading = reading
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// If Forget was called while the keys were read, they may be older than the
+	// change that it was called for; then they serve this call only.
+	if s.forgot != forgot {
+		return k, nil
+	}
+	if known := s.keys[m]; known != nil {
+		if known.reading > reading {
+			return known, nil
+		}
+		if known.version == k.version {
+			k.missing = known.missing
+		}
+	}
 	if len(s.keys) >= maxMerchants {
 		clear(s.keys)
 	}
@@ -178,46 +230,56 @@ func (s *Sealer) merchant(ctx context.Context, m grahak.MerchantID) (*merchantKe
 	return k, nil
 }
 
-func (s *Sealer) unwrap(m grahak.MerchantID, wrapped grahak.Keyset) (*merchantKeys, error) {
-	sealing, err := s.read(wrapped.Sealing, m, purposeSealing)
+// openKeys opens a merchant's keys.
+func openKeys(wrapped grahak.Keyset, master *MasterKey) (*merchantKeys, error) {
+	sealing, indexing, err := unwrap(wrapped, master)
 	if err != nil {
 		return nil, err
 	}
-	indexing, err := s.read(wrapped.Indexing, m, purposeIndexing)
-	if err != nil {
-		return nil, err
+	k := &merchantKeys{version: wrapped.Version, ids: make(map[uint32]bool), missing: new(missing)}
+	for i := range sealing.Len() {
+		entry, err := sealing.Entry(i)
+		if err != nil {
+			return nil, err
+		}
+		k.ids[entry.KeyID()] = true
 	}
-	k := new(merchantKeys)
 	if k.aead, err = aead.New(sealing); err != nil {
-		return nil, err
+		return nil, altered(wrapped.Merchant, err)
 	}
 	if k.prf, err = prf.NewPRFSet(indexing); err != nil {
-		return nil, err
+		return nil, altered(wrapped.Merchant, err)
 	}
 	return k, nil
 }
 
-// The purposes of wrapped keysets, bound to them as associated data.
-const (
-	purposeSealing  = "sealing"
-	purposeIndexing = "indexing"
-)
+// maxMissing bounds how many ids a merchant's missing holds.
+const maxMissing = 1000
 
-func wrapBound(m grahak.MerchantID, purpose string) []byte {
-	return []byte("grahak keyset v1\x00" + purpose + "\x00" + string(m))
+// missing is the ids of keys that damaged profiles name and that were looked for
+// in vain. A key is stored before anything is sealed under it, so they need not
+// be looked for again. Safe for concurrent use.
+type missing struct {
+	mu  sync.Mutex
+	ids map[uint32]bool
 }
 
-func (s *Sealer) wrap(h *keyset.Handle, m grahak.MerchantID, purpose string) ([]byte, error) {
-	var buf bytes.Buffer
-	err := h.WriteWithAssociatedData(keyset.NewBinaryWriter(&buf), s.master.aead, wrapBound(m, purpose))
-	return buf.Bytes(), err
+func (m *missing) has(id uint32) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ids[id]
 }
 
-func (s *Sealer) read(wrapped []byte, m grahak.MerchantID, purpose string) (*keyset.Handle, error) {
-	return keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(wrapped)), s.master.aead, wrapBound(m, purpose))
+func (m *missing) add(id uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ids == nil || len(m.ids) >= maxMissing {
+		m.ids = make(map[uint32]bool)
+	}
+	m.ids[id] = true
 }
 
-func (s *Sealer) unavailable(cause error) error {
+func unavailable(cause error) error {
 	return grahak.Unavailable("the sealing keys are not available", retryKeys, cause)
 }
 

@@ -37,6 +37,9 @@ func (r rows) Keyset(_ context.Context, m grahak.MerchantID) (grahak.Keyset, err
 	return k, nil
 }
 
+// MasterKeyID names none.
+func (rows) MasterKeyID(context.Context, string) (string, error) { return "", nil }
+
 // MustMasterKey makes a master key and returns it with the text of its file.
 func MustMasterKey(tb testing.TB) (*seal.MasterKey, string) {
 	tb.Helper()
@@ -52,20 +55,28 @@ func MustMasterKey(tb testing.TB) (*seal.MasterKey, string) {
 	return master, string(text)
 }
 
+// MustKeyset makes keys of m.
+func MustKeyset(tb testing.TB, master *seal.MasterKey, m grahak.MerchantID) grahak.Keyset {
+	tb.Helper()
+	k, err := seal.New(master, named{nil, master.ID()}).NewKeyset(tb.Context(), m)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
+// MustRows makes keys of acme and rival.
+func MustRows(tb testing.TB, master *seal.MasterKey) rows {
+	tb.Helper()
+	return rows{acme: MustKeyset(tb, master, acme), rival: MustKeyset(tb, master, rival)}
+}
+
 // MustSealer returns a sealer with keys of acme and rival, and those.
 func MustSealer(tb testing.TB) (*seal.Sealer, rows) {
 	tb.Helper()
 	master, _ := MustMasterKey(tb)
-	keys := make(rows)
-	s := seal.New(master, keys)
-	for _, m := range []grahak.MerchantID{acme, rival} {
-		k, err := s.NewKeyset(m)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		keys[m] = k
-	}
-	return s, keys
+	keys := MustRows(tb, master)
+	return seal.New(master, keys), keys
 }
 
 // MustSeal seals p.
@@ -75,7 +86,7 @@ func MustSeal(tb testing.TB, s *seal.Sealer, m grahak.MerchantID, id grahak.Cust
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return sealed
+	return sealed.Bytes
 }
 
 // MustIndex returns the blind index of value.
@@ -210,12 +221,8 @@ func TestWrongMasterKey(t *testing.T) {
 	t.Parallel()
 	master, text := MustMasterKey(t)
 	other, otherText := MustMasterKey(t)
-	keys := make(rows)
+	keys := MustRows(t, master)
 	s := seal.New(master, keys)
-	var err error
-	if keys[acme], err = s.NewKeyset(acme); err != nil {
-		t.Fatal(err)
-	}
 	sealed := MustSeal(t, s, acme, row, john)
 	if master.ID() == other.ID() || master.ID() == "" {
 		t.Fatalf("two master keys have the ids %q and %q", master.ID(), other.ID())
@@ -255,16 +262,60 @@ func calls(t *testing.T, s *seal.Sealer, sealed []byte) map[string]error {
 	return errs
 }
 
-func TestBroken(t *testing.T) {
+// Where the master key cannot be had, customers are out of reach and not gone.
+func TestNoMasterKey(t *testing.T) {
 	t.Parallel()
+	sealer, keys := MustSealer(t)
+	sealed := MustSeal(t, sealer, acme, row, john)
 	cause := errors.New("the key went swimming")
-	s := seal.Broken(cause)
-	errs := calls(t, s, []byte{1, 2, 3})
-	_, errs["new keyset"] = s.NewKeyset(acme)
+	masters := seal.NewMasterKeys(func(context.Context) ([]*seal.MasterKey, error) { return nil, cause }, 0)
+	t.Cleanup(masters.Close)
+	s := seal.NewSealer(masters, named{keys, "0123456789abcdef"})
+	errs := calls(t, s, sealed)
+	ctx := t.Context()
+	_, errs["new keyset"] = s.NewKeyset(ctx, "new")
+	_, errs["rotate"] = s.Rotate(ctx, keys[acme])
+	_, errs["retire"] = s.Retire(ctx, keys[acme])
+	_, errs["rewrap"] = s.Rewrap(ctx, keys[acme], "0123456789abcdef")
+	_, errs["new master key id"] = s.NewMasterKeyID(ctx)
 	for name, err := range errs {
 		if grahak.CodeOf(err) != grahak.CodeUnavailable || !errors.Is(err, cause) {
 			t.Errorf("%s: got %v, want code %q and the cause", name, err, grahak.CodeUnavailable)
 		}
+	}
+}
+
+// named is rows that name a master key.
+type named struct {
+	rows
+	id string
+}
+
+func (n named) MasterKeyID(context.Context, string) (string, error) { return n.id, nil }
+
+// A merchant's keys are made under the master key that the store names, although
+// there is a newer one, so that no merchant is made under a key of its own.
+func TestNewKeysetUnderNamedKey(t *testing.T) {
+	t.Parallel()
+	older, _ := MustMasterKey(t)
+	newer, _ := MustMasterKey(t)
+	masters := seal.NewMasterKeys(func(context.Context) ([]*seal.MasterKey, error) {
+		return []*seal.MasterKey{newer, older}, nil
+	}, 0)
+	t.Cleanup(masters.Close)
+	for _, id := range []string{older.ID(), newer.ID()} {
+		k, err := seal.NewSealer(masters, named{nil, id}).NewKeyset(t.Context(), acme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k.Merchant != acme || k.MasterKeyID != id || k.Version != 1 {
+			t.Errorf("the keyset is version %d of %s under %s, want version 1 of %s under %s", k.Version, k.Merchant, k.MasterKeyID, acme, id)
+		}
+	}
+	_, err := seal.NewSealer(masters, named{nil, ""}).NewKeyset(t.Context(), acme)
+	wantCode(t, err, grahak.CodeUnavailable)
+	if id, err := seal.NewSealer(masters, rows{}).NewMasterKeyID(t.Context()); err != nil || id != newer.ID() {
+		t.Errorf("the newest master key is %s, %v, want %s", id, err, newer.ID())
 	}
 }
 
@@ -283,37 +334,42 @@ func TestUnknownMerchant(t *testing.T) {
 func TestTamperedKeyset(t *testing.T) {
 	t.Parallel()
 	master, _ := MustMasterKey(t)
-	good := make(rows)
+	good := MustRows(t, master)
 	s := seal.New(master, good)
-	for _, m := range []grahak.MerchantID{acme, rival} {
-		var err error
-		if good[m], err = s.NewKeyset(m); err != nil {
-			t.Fatal(err)
-		}
-	}
 	sealed := MustSeal(t, s, acme, row, john)
 	try := func(what string, k grahak.Keyset) {
 		t.Helper()
-		for name, err := range calls(t, seal.New(master, rows{acme: k}), sealed) {
+		tampered := seal.New(master, rows{acme: k})
+		errs := calls(t, tampered, sealed)
+		k.Merchant = acme
+		_, errs["rotate"] = tampered.Rotate(t.Context(), k)
+		_, errs["retire"] = tampered.Retire(t.Context(), k)
+		_, errs["rewrap"] = tampered.Rewrap(t.Context(), k, master.ID())
+		for name, err := range errs {
 			wantFault(t, what+": "+name, err)
 		}
 	}
-	flip := func(b []byte, at int) []byte {
+	flip := func(b []byte, bit int) []byte {
 		b = bytes.Clone(b)
-		b[at] ^= 0x10
+		b[bit/8] ^= 1 << (bit % 8)
 		return b
 	}
 	k := good[acme]
-	for at := range k.Sealing {
-		try("an altered sealing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: flip(k.Sealing, at), Indexing: k.Indexing})
+	for bit := range 8 * len(k.Sealing) {
+		try("an altered sealing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: flip(k.Sealing, bit), Indexing: k.Indexing})
 	}
-	for at := range k.Indexing {
-		try("an altered indexing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Sealing, Indexing: flip(k.Indexing, at)})
+	for bit := range 8 * len(k.Indexing) {
+		try("an altered indexing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Sealing, Indexing: flip(k.Indexing, bit)})
+	}
+	for n := range len(k.Sealing) {
+		try("a truncated sealing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Sealing[:n], Indexing: k.Indexing})
+	}
+	for n := range len(k.Indexing) {
+		try("a truncated indexing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Sealing, Indexing: k.Indexing[:n]})
 	}
 	try("keys that changed places", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Indexing, Indexing: k.Sealing})
 	try("a sealing key twice", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Sealing, Indexing: k.Sealing})
 	try("no keys", grahak.Keyset{MasterKeyID: k.MasterKeyID})
-	try("half a key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Sealing[:len(k.Sealing)/2], Indexing: k.Indexing})
 	try("another merchant's keys", good[rival])
 	try("another merchant's sealing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: good[rival].Sealing, Indexing: k.Indexing})
 	try("another merchant's indexing key", grahak.Keyset{MasterKeyID: k.MasterKeyID, Sealing: k.Sealing, Indexing: good[rival].Indexing})
@@ -323,15 +379,7 @@ func TestTamperedKeyset(t *testing.T) {
 func TestKeysetsDiffer(t *testing.T) {
 	t.Parallel()
 	master, _ := MustMasterKey(t)
-	s := seal.New(master, rows{})
-	a, err := s.NewKeyset(acme)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := s.NewKeyset(acme)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, b := MustKeyset(t, master, acme), MustKeyset(t, master, acme)
 	if bytes.Equal(a.Sealing, b.Sealing) || bytes.Equal(a.Indexing, b.Indexing) || bytes.Equal(a.Sealing, a.Indexing) {
 		t.Error("two new keysets are equal")
 	}
@@ -343,21 +391,15 @@ func TestKeysetsDiffer(t *testing.T) {
 	if MustIndex(t, first, acme, grahak.IndexReference, "x") == MustIndex(t, second, acme, grahak.IndexReference, "x") {
 		t.Error("two keysets give one index")
 	}
-	_, err = second.Open(t.Context(), acme, row, MustSeal(t, first, acme, row, john))
+	_, err := second.Open(t.Context(), acme, row, MustSeal(t, first, acme, row, john))
 	wantFault(t, "opened under another keyset", err)
 }
 
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	master, _ := MustMasterKey(t)
-	keys := make(rows)
+	keys := MustRows(t, master)
 	s := seal.New(master, keys)
-	for _, m := range []grahak.MerchantID{acme, rival} {
-		var err error
-		if keys[m], err = s.NewKeyset(m); err != nil {
-			t.Fatal(err)
-		}
-	}
 	restarted := seal.New(master, keys)
 	rapid.Check(t, func(rt *rapid.T) {
 		a, b := rapid.String().Draw(rt, "a"), rapid.String().Draw(rt, "b")
@@ -409,10 +451,7 @@ func TestKeysAreKept(t *testing.T) {
 			t.Errorf("an unknown merchant was looked for %d times, want %d", *source.reads, want)
 		}
 	}
-	var err error
-	if source.rows[acme], err = s.NewKeyset(acme); err != nil {
-		t.Fatal(err)
-	}
+	source.rows[acme] = MustKeyset(t, master, acme)
 	*source.reads = 0
 	for range 3 {
 		if _, err := s.Open(t.Context(), acme, row, MustSeal(t, s, acme, row, john)); err != nil {
@@ -436,14 +475,8 @@ func wantCode(tb testing.TB, err error, want grahak.Code) {
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	master, _ := MustMasterKey(t)
-	keys := make(rows)
+	keys := MustRows(t, master)
 	fresh := seal.New(master, keys)
-	for _, m := range []grahak.MerchantID{acme, rival} {
-		var err error
-		if keys[m], err = fresh.NewKeyset(m); err != nil {
-			t.Fatal(err)
-		}
-	}
 	want := MustIndex(t, seal.New(master, keys), acme, grahak.IndexReference, "x")
 	var group sync.WaitGroup
 	for i := range 8 {
@@ -454,7 +487,7 @@ func TestConcurrentUse(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if p, err := fresh.Open(t.Context(), m, row, sealed); err != nil || p != john {
+			if p, err := fresh.Open(t.Context(), m, row, sealed.Bytes); err != nil || p != john {
 				t.Errorf("got %+v, %v", p, err)
 			}
 			if index, err := fresh.Index(t.Context(), acme, grahak.IndexReference, "x"); err != nil || index != want {
@@ -481,12 +514,8 @@ func TestOldDataOpens(t *testing.T) {
 	path := filepath.Join("testdata", "v1.json")
 	if *update {
 		master, text := MustMasterKey(t)
-		keys := make(rows)
+		keys := MustRows(t, master)
 		s := seal.New(master, keys)
-		var err error
-		if keys[acme], err = s.NewKeyset(acme); err != nil {
-			t.Fatal(err)
-		}
 		index := MustIndex(t, s, acme, grahak.IndexReference, john.Reference)
 		raw, err := json.MarshalIndent(golden{strings.TrimSpace(text), keys[acme], MustSeal(t, s, acme, row, john), index[:]}, "", "  ")
 		if err != nil {
@@ -504,11 +533,11 @@ func TestOldDataOpens(t *testing.T) {
 	if err := json.Unmarshal(raw, &old); err != nil {
 		t.Fatal(err)
 	}
-	master, err := seal.ParseMasterKey([]byte(old.MasterKey))
+	masters, err := seal.ParseMasterKeys([]byte(old.MasterKey))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := seal.New(master, rows{acme: old.Keyset})
+	s := seal.New(masters[0], rows{acme: old.Keyset})
 	p, err := s.Open(t.Context(), acme, row, old.Sealed)
 	if d := cmp.Diff(john, p); d != "" || err != nil {
 		t.Errorf("opening old data: %v (-want +got):\n%s", err, d)
