@@ -3,7 +3,9 @@ package grahak
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,24 +19,24 @@ const orderBatch = 512
 // order puts the events that are not in their merchants' chains there, a batch
 // of each merchant at a time, so that nobody waits for a busy one.
 func (s *Service) order(ctx context.Context) error {
-	for ctx.Err() == nil {
-		merchants, err := s.store.Unordered(ctx)
-		if err != nil {
-			return err
-		}
-		again := false
-		for _, m := range merchants {
-			more, err := s.orderMerchant(ctx, m)
+	pending, err := s.store.Unordered(ctx)
+	return errors.Join(err, s.eachInTurn(ctx, pending, s.orderMerchant))
+}
+
+// eachInTurn takes a step for each of the merchants in turn, until none of them
+// has more to do. One merchant's trouble is not another's.
+func (s *Service) eachInTurn(ctx context.Context, pending []MerchantID, step func(context.Context, MerchantID) (more bool, err error)) error {
+	var failed error
+	for len(pending) > 0 && ctx.Err() == nil {
+		pending = slices.DeleteFunc(pending, func(m MerchantID) bool {
+			more, err := step(ctx, m)
 			if err != nil {
-				return fmt.Errorf("merchant %s: %w", m, err)
+				failed = errors.Join(failed, fmt.Errorf("merchant %s: %w", m, err))
 			}
-			again = again || more
-		}
-		if !again {
-			return nil
-		}
+			return err != nil || !more
+		})
 	}
-	return nil
+	return failed
 }
 
 // orderMerchant puts the next events of m into its chain and reports whether

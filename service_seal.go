@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -70,18 +69,10 @@ func (s *Service) SealStates(ctx context.Context) ([]SealState, error) {
 // at a time, until all is done.
 func (s *Service) reseal(ctx context.Context) error {
 	pending, err := s.store.Rotating(ctx)
-	var failed error
-	for err == nil && len(pending) > 0 && ctx.Err() == nil {
-		pending = slices.DeleteFunc(pending, func(m MerchantID) bool {
-			_, more, err := s.resealStep(ctx, m)
-			if err != nil {
-				// One merchant's trouble is not another's.
-				failed = errors.Join(failed, fmt.Errorf("merchant %s: %w", m, err))
-			}
-			return !more
-		})
-	}
-	return errors.Join(err, failed)
+	return errors.Join(err, s.eachInTurn(ctx, pending, func(ctx context.Context, m MerchantID) (bool, error) {
+		_, more, err := s.resealStep(ctx, m)
+		return more, err
+	}))
 }
 
 // Reseal seals the merchant's customers anew, if its key was rotated, and then
