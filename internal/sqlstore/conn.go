@@ -19,9 +19,10 @@ import (
 //
 // Statements run without a request's context on purpose: SQLite answers a
 // cancelled statement by rolling back the whole transaction, with everybody
-// else's writes in it.
+// else's writes in it. See during for the few that may be cancelled.
 type conn struct {
-	driver     driver.Conn // nil when closed
+	driver     driver.Conn     // nil when closed
+	ctx        context.Context // of statements
 	statements map[string]statement
 	batch      batch               // what the transaction that runs has made so far; the writer's only
 	args       []driver.NamedValue // of the statement that runs
@@ -40,7 +41,7 @@ func newConn(d driver.Driver, dsn string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{driver: c, statements: make(map[string]statement)}, nil
+	return &conn{driver: c, ctx: context.Background(), statements: make(map[string]statement)}, nil
 }
 
 // errClosed is returned by a connection that is closed.
@@ -58,6 +59,19 @@ func (c *conn) close() error {
 	}
 	err = errors.Join(err, c.driver.Close())
 	c.driver, c.statements = nil, nil
+	return err
+}
+
+// during runs fn with statements that are cancelled when ctx ends, whose error
+// it then returns. It is for what takes long and shares no transaction with
+// anybody.
+func (c *conn) during(ctx context.Context, fn func() error) error {
+	c.ctx = ctx
+	defer func() { c.ctx = context.Background() }()
+	err := fn()
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return err
 }
 
@@ -101,7 +115,7 @@ func (c *conn) exec(query string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	result, err := stmt.ExecContext(context.Background(), c.bind(args))
+	result, err := stmt.ExecContext(c.ctx, c.bind(args))
 	if err != nil {
 		return 0, err
 	}
@@ -184,7 +198,7 @@ func (c *conn) query(scan func(row) error, query string, args ...any) (err error
 	if err != nil {
 		return err
 	}
-	rows, err := stmt.QueryContext(context.Background(), c.bind(args))
+	rows, err := stmt.QueryContext(c.ctx, c.bind(args))
 	if err != nil {
 		return err
 	}

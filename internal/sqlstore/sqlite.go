@@ -65,6 +65,16 @@ func readerDSN(cfg Config, cacheKiB int) string {
 //go:embed migrations/sqlite/*.sql
 var sqliteMigrations embed.FS
 
+// NewestSchema returns the version of the schema that this program makes, which
+// is the newest that it knows.
+func NewestSchema() (int64, error) {
+	files, err := sqliteMigrations.ReadDir("migrations/sqlite")
+	if err != nil {
+		return 0, err
+	}
+	return goose.NumericComponent(files[len(files)-1].Name())
+}
+
 // prepareSchema makes sure that the schema is the one this program knows. It
 // migrates an older one if cfg.Environment is set and is the store's own.
 func prepareSchema(ctx context.Context, db *sql.DB, cfg Config) error {
@@ -110,9 +120,12 @@ func schemaVersion(ctx context.Context, db *sql.DB) (version int64, err error) {
 	if err != nil || tables == 0 {
 		return 0, err
 	}
-	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
+	err = db.QueryRowContext(ctx, schemaVersionQuery).Scan(&version)
 	return version, err
 }
+
+// schemaVersionQuery returns the version of the last migration.
+const schemaVersionQuery = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
 
 // primary returns the primary result code in err's chain, and false if err
 // does not come from SQLite.

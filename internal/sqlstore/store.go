@@ -62,10 +62,10 @@ type Store struct {
 	environment grahak.Environment
 	path        string
 	writer      *writer
-	lookUps     *queue     // of customers
-	readers     chan *conn // for all other reads
-	checkpoints *checkpointer
-	held        []*conn // every connection, to close
+	lookUps     *queue        // of customers
+	readers     chan *conn    // for all other reads
+	checkpoints *checkpointer // nil where nothing is written
+	held        []*conn       // every connection, to close
 }
 
 var _ grahak.Store = (*Store)(nil)
@@ -122,13 +122,9 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
 		return err
 	}
-	s.readers = make(chan *conn, readConns)
-	for range cap(s.readers) {
-		c, err := s.connect(db.Driver(), readerDSN(cfg, readerCacheKiB))
-		if err != nil {
-			return err
-		}
-		s.readers <- c
+	lookUpConns, err := s.connectReaders(db.Driver(), func(cacheKiB int) string { return readerDSN(cfg, cacheKiB) })
+	if err != nil {
+		return err
 	}
 	checkpointConn, err := s.connect(db.Driver(), writerDSN(cfg))
 	if err != nil {
@@ -145,22 +141,42 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	lookUpConns := make([]*conn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
-	for i := range lookUpConns {
-		if lookUpConns[i], err = s.connect(db.Driver(), readerDSN(cfg, lookUpCacheKiB)); err != nil {
-			return err
-		}
-	}
 	// Nothing fails from here on, so nobody closes a connection under its user.
-	s.lookUps = newQueue("reads", lookUps, lookUpWait)
-	for _, c := range lookUpConns {
-		s.lookUps.workers.Add(1)
-		go reader(s.lookUps, c)
-	}
+	s.startLookUps(lookUpConns)
 	s.writer.workers.Add(1)
 	go s.writer.run()
 	go s.checkpoints.run()
 	return nil
+}
+
+// connectReaders makes the connections of all reads. It returns those of look-ups
+// of customers.
+func (s *Store) connectReaders(d driver.Driver, dsn func(cacheKiB int) string) ([]*conn, error) {
+	s.readers = make(chan *conn, readConns)
+	for range cap(s.readers) {
+		c, err := s.connect(d, dsn(readerCacheKiB))
+		if err != nil {
+			return nil, err
+		}
+		s.readers <- c
+	}
+	lookUpConns := make([]*conn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
+	for i := range lookUpConns {
+		var err error
+		if lookUpConns[i], err = s.connect(d, dsn(lookUpCacheKiB)); err != nil {
+			return nil, err
+		}
+	}
+	return lookUpConns, nil
+}
+
+// startLookUps begins to run look-ups of customers on the connections.
+func (s *Store) startLookUps(conns []*conn) {
+	s.lookUps = newQueue("reads", lookUps, lookUpWait)
+	for _, c := range conns {
+		s.lookUps.workers.Add(1)
+		go reader(s.lookUps, c)
+	}
 }
 
 // connect returns a connection that is held until the store is closed.
@@ -221,7 +237,9 @@ func (s *Store) Size() (database, log int64) {
 func (s *Store) Close() error {
 	s.writer.stop()
 	s.lookUps.stop()
-	s.checkpoints.stop()
+	if s.checkpoints != nil {
+		s.checkpoints.stop()
+	}
 	for range cap(s.readers) {
 		<-s.readers
 	}
@@ -247,28 +265,10 @@ func (s *Store) disconnect() error {
 // table at a time, because the write-ahead log cannot start again during a read.
 func (s *Store) Check(ctx context.Context) (found []string, err error) {
 	err = s.read(ctx, func(r *conn) error {
-		var tables []string
-		err := r.query(func(row row) error {
-			var name string
-			err := row.Scan(&name)
-			tables = append(tables, name)
+		err := r.during(ctx, func() (err error) {
+			found, err = check(r)
 			return err
-		}, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`)
-		for _, table := range tables {
-			if err == nil {
-				err = r.query(func(row row) error {
-					var text string
-					err := row.Scan(&text)
-					for line := range strings.Lines(text) {
-						line = strings.TrimSpace(line)
-						if line != "ok" && !strings.HasPrefix(line, "***") {
-							found = append(found, line)
-						}
-					}
-					return err
-				}, "PRAGMA integrity_check("+table+")")
-			}
-		}
+		})
 		if damaged(err) {
 			// The damage ended the check itself.
 			found = append(found, err.Error())
@@ -276,6 +276,34 @@ func (s *Store) Check(ctx context.Context) (found []string, err error) {
 		}
 		return err
 	})
+	return found, err
+}
+
+// check returns what is wrong with the database.
+func check(r *conn) (found []string, err error) {
+	var tables []string
+	err = r.query(func(row row) error {
+		var name string
+		err := row.Scan(&name)
+		tables = append(tables, name)
+		return err
+	}, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`)
+	for _, table := range tables {
+		if err != nil {
+			break
+		}
+		err = r.query(func(row row) error {
+			var text string
+			err := row.Scan(&text)
+			for line := range strings.Lines(text) {
+				line = strings.TrimSpace(line)
+				if line != "ok" && !strings.HasPrefix(line, "***") {
+					found = append(found, line)
+				}
+			}
+			return err
+		}, "PRAGMA integrity_check("+table+")")
+	}
 	return found, err
 }
 
