@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"context"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -43,6 +45,9 @@ type StoreStats interface {
 	QueueCap() int
 	// Size returns the bytes of the database and of its write-ahead log.
 	Size() (database, log int64)
+	// OrderLag returns how old the oldest event is that is not in its merchant's
+	// chain, 0 if all are.
+	OrderLag(ctx context.Context) (time.Duration, error)
 }
 
 // NewMetrics returns metrics that also report on the process, as build version
@@ -95,6 +100,13 @@ func (m *Metrics) Watch(store StoreStats) {
 	gauge("grahak_store_wal_bytes", "Size of the write-ahead log file.", func() float64 {
 		_, size := store.Size()
 		return float64(size)
+	})
+	gauge("grahak_store_order_lag_seconds", "Age of the oldest event that is not in its merchant's hash chain yet; 0 when all are.", func() float64 {
+		lag, err := store.OrderLag(context.Background())
+		if err != nil {
+			return math.NaN()
+		}
+		return lag.Seconds()
 	})
 }
 

@@ -1,6 +1,8 @@
 package telemetry_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -82,25 +84,34 @@ func TestStoreMetrics(t *testing.T) {
 		"grahak_store_queue_capacity_writes":         "1024",
 		"grahak_store_database_bytes":                "0",
 		"grahak_store_wal_bytes":                     "0",
+		"grahak_store_order_lag_seconds":             "0",
 	})
 	// The figures are those of the moment.
-	*stats = store{queue: 7, database: 4096, log: 8192}
+	*stats = store{queue: 7, database: 4096, log: 8192, lag: 1250 * time.Millisecond}
 	want(t, scrape(t, m), map[string]string{
-		"grahak_store_queue_writes":   "7",
-		"grahak_store_database_bytes": "4096",
-		"grahak_store_wal_bytes":      "8192",
+		"grahak_store_queue_writes":      "7",
+		"grahak_store_database_bytes":    "4096",
+		"grahak_store_wal_bytes":         "8192",
+		"grahak_store_order_lag_seconds": "1.25",
 	})
+	// What cannot be read is no figure.
+	*stats = store{err: errors.New("disk I/O error")}
+	want(t, scrape(t, m), map[string]string{"grahak_store_order_lag_seconds": "NaN"})
 }
 
 // store is what metrics ask of a store.
 type store struct {
 	queue         int
 	database, log int64
+	lag           time.Duration
+	err           error
 }
 
 func (s *store) QueueLen() int        { return s.queue }
 func (s *store) QueueCap() int        { return 1024 }
 func (s *store) Size() (int64, int64) { return s.database, s.log }
+
+func (s *store) OrderLag(context.Context) (time.Duration, error) { return s.lag, s.err }
 
 // Every label of ours is one of few that have few values.
 func TestLabels(t *testing.T) {
