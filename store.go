@@ -62,8 +62,9 @@ type Store interface {
 // CustomerStore keeps customers and their tokens.
 type CustomerStore interface {
 	// CreateCustomer writes a new customer with its event and, if token is not
-	// nil, a token. Codes: [CodeDuplicateReference]; [CodeKeyRotated] if c is not
-	// sealed under the merchant's newest key version; and nothing is written.
+	// nil, a token. Codes: [CodeMerchantNotFound]; [CodeDuplicateReference];
+	// [CodeKeyRotated] if c is not sealed under the merchant's newest key version;
+	// and nothing is written.
 	CreateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, token *TokenRecord) error
 	// Customer returns the customer whose id is id or else the one whose
 	// reference has the given index. Code: [CodeCustomerNotFound].
@@ -158,7 +159,8 @@ type SealStore interface {
 	// somebody else has taken the step.
 	Reseal(ctx context.Context, state SealState, before CustomerID, customers []CustomerRecord) error
 	// RestartReseal starts the re-sealing again from the first customer.
-	// Code: [CodeKeyRotated] if the stored version is not the given one.
+	// Code: [CodeKeyRotated] if the stored version is not the given one, or if
+	// there is no older one to be sealed anew.
 	RestartReseal(ctx context.Context, m MerchantID, version int64) error
 	// RetireKeyset writes k, which holds only the newest sealing key, once the
 	// re-sealing has ended. Code: [CodeKeyRotated] if it has not, or if the

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -67,32 +68,30 @@ func (s *Store) Customer(ctx context.Context, m grahak.MerchantID, id grahak.Cus
 
 // UpdateCustomer implements [grahak.CustomerStore].
 func (s *Store) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) (bool, error) {
-	searched := slices.Contains(e.Changed, grahak.FieldEmail) || slices.Contains(e.Changed, grahak.FieldMobileNumber)
 	var done bool
 	err := s.write(ctx, func(tx *conn) error {
 		done = false
 		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
 			return err
 		}
-		var old indexes
-		if searched {
-			var err error
-			if old, err = indexesOf(tx, m, c.ID); err != nil {
-				return err
-			}
+		old, err := indexesOf(tx, m, c.ID)
+		if err != nil {
+			return err
 		}
 		n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4, revision = $5, updated_at = $6
 			WHERE merchant_id = $7 AND id = $8 AND revision = $9`,
 			short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
+		if err != nil || n == 0 {
+			return err
+		}
+		added, err := old.replace(tx, m, c)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
-			return s.customerExists(tx, m, c.ID)
-		}
-		if searched {
-			// The new ones are written when the event is put in order.
-			if err := old.remove(tx, m, c.ID); err != nil {
+		// The ordering pass adds them as well if the event says that they changed,
+		// which it does not of a customer that had none or was folded otherwise.
+		if !slices.Contains(e.Changed, grahak.FieldEmail) && !slices.Contains(e.Changed, grahak.FieldMobileNumber) {
+			if err := addKeys(tx, m, added); err != nil {
 				return err
 			}
 		}
@@ -119,7 +118,7 @@ func (s *Store) EraseCustomer(ctx context.Context, m grahak.MerchantID, id graha
 		if _, err := tx.exec(`DELETE FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), string(id)); err != nil {
 			return err
 		}
-		if err := old.remove(tx, m, id); err != nil {
+		if _, err := old.replace(tx, m, grahak.CustomerRecord{ID: id}); err != nil {
 			return err
 		}
 		if _, err := tx.exec(`DELETE FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2`, string(m), string(id)); err != nil {
@@ -273,17 +272,27 @@ func indexesOf(tx *conn, m grahak.MerchantID, id grahak.CustomerID) (x indexes, 
 	return x, err
 }
 
-// remove takes the customer out of the look-up index.
-func (x indexes) remove(tx *conn, m grahak.MerchantID, id grahak.CustomerID) error {
-	for _, value := range [][]byte{x.email, x.mobile} {
-		if value == nil {
+// replace takes the indexes that c, the customer as it is from now on, does not
+// have out of the look-up index, and returns the keys of those that it has and
+// the look-up index has not.
+func (x indexes) replace(tx *conn, m grahak.MerchantID, c grahak.CustomerRecord) (added [][]byte, err error) {
+	for _, value := range []struct {
+		was []byte
+		is  grahak.ShortIndex
+	}{{x.email, c.Email}, {x.mobile, c.Mobile}} {
+		if bytes.Equal(value.was, value.is[:]) {
 			continue
 		}
-		if err := removeKey(tx, m, lookupKey(value, string(id))); err != nil {
-			return err
+		if value.was != nil {
+			if err := removeKey(tx, m, lookupKey(value.was, string(c.ID))); err != nil {
+				return nil, err
+			}
+		}
+		if value.is != (grahak.ShortIndex{}) {
+			added = append(added, lookupKey(value.is[:], string(c.ID)))
 		}
 	}
-	return nil
+	return added, nil
 }
 
 // short is how a short index is stored: NULL for none.

@@ -35,9 +35,12 @@ func (s *Store) Events(ctx context.Context, m grahak.MerchantID, after int64, li
 	return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND position > $2 ORDER BY position LIMIT $3`, string(m), after, limit)
 }
 
-// EventsOf implements [grahak.EventStore].
+// EventsOf implements [grahak.EventStore]. The positions come first, from the
+// index by subject: asked for events in order of position, SQLite would read all
+// of the merchant's.
 func (s *Store) EventsOf(ctx context.Context, m grahak.MerchantID, subject string) ([]grahak.Event, error) {
-	return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND subject = $2 ORDER BY position`, string(m), subject)
+	return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1
+		AND position IN (SELECT position FROM events WHERE merchant_id = $1 AND subject = $2) ORDER BY position`, string(m), subject)
 }
 
 func (s *Store) events(ctx context.Context, query string, args ...any) (list []grahak.Event, err error) {

@@ -144,27 +144,34 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 		}
 		var keys [][]byte
 		for _, c := range customers {
-			// A customer under an older version is as it was when that was the
-			// newest, because nothing has been written under it since.
-			const update = `UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 `
-			args := []any{short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID)}
-			unindexed, err := tx.exec(update+`AND key_version = 0`, args...)
+			old, err := indexesOf(tx, state.Merchant, c.ID)
+			if errors.Is(err, errCustomerNotFound) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
-			if unindexed == 0 {
-				if _, err := tx.exec(update+`AND key_version < $4`, args...); err != nil {
-					return err
-				}
+			// A customer under an older version is as it was when that was the
+			// newest, because nothing has been written under it since.
+			n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 AND key_version < $4`,
+				short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
 				continue
 			}
-			for _, value := range []grahak.ShortIndex{c.Email, c.Mobile} {
-				if value != (grahak.ShortIndex{}) {
-					keys = append(keys, lookupKey(value[:], string(c.ID)))
-				}
+			added, err := old.replace(tx, state.Merchant, c)
+			if err != nil {
+				return err
 			}
+			keys = append(keys, added...)
 		}
 		if err := addKeys(tx, state.Merchant, keys); err != nil {
+			return err
+		}
+		// What is left of it is done with the next step or the next events.
+		if _, err := mergeRuns(tx, state.Merchant); err != nil {
 			return err
 		}
 		walking := 0
@@ -180,7 +187,7 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 // RestartReseal implements [grahak.SealStore].
 func (s *Store) RestartReseal(ctx context.Context, m grahak.MerchantID, version int64) error {
 	return s.write(ctx, func(tx *conn) error {
-		n, err := tx.exec(`UPDATE keysets SET walking = 1, walked_to = '', seen = 0, unopened = 0 WHERE merchant_id = $1 AND version = $2`, string(m), version)
+		n, err := tx.exec(`UPDATE keysets SET walking = 1, walked_to = '', seen = 0, unopened = 0 WHERE merchant_id = $1 AND version = $2 AND oldest_version < $2`, string(m), version)
 		if err == nil && n == 0 {
 			return errKeyRotated
 		}
@@ -225,6 +232,9 @@ func (s *Store) RewrapKeysets(ctx context.Context, masterKeyID string, keysets [
 		states, err := sealStates(tx)
 		if err != nil {
 			return err
+		}
+		if len(states) != len(keysets) {
+			return errKeyRotated
 		}
 		for _, state := range states {
 			if revision, given := revisions[state.Merchant]; !given || revision != state.Revision {
