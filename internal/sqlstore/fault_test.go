@@ -33,7 +33,7 @@ func MustLimitPages(t testing.TB, s *sqlstore.Store, more int) {
 
 func TestDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpen(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.Config{Path: path})
 	MustCreate(t, s, 0, 10)
 	MustLimitPages(t, s, 6)
 
@@ -69,7 +69,7 @@ func TestDiskFull(t *testing.T) {
 	wantWritten(t, s, written...)
 	wantSound(t, s)
 	MustClose(t, s)
-	wantWritten(t, MustOpen(t, sqlstore.Config{Path: path}), written...)
+	wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), written...)
 }
 
 func wantSound(t testing.TB, s *sqlstore.Store) {
@@ -82,7 +82,7 @@ func wantSound(t testing.TB, s *sqlstore.Store) {
 
 // TestLockHeldTooLong lets another process write for longer than a write waits.
 func TestLockHeldTooLong(t *testing.T) {
-	s := MustOpen(t, sqlstore.Config{LockWait: 50 * time.Millisecond})
+	s := MustOpenAcme(t, sqlstore.Config{LockWait: 50 * time.Millisecond})
 	MustCreate(t, s, 0, 10)
 	db := MustOpenRaw(t, s)
 	MustExec(t, db, `BEGIN IMMEDIATE`)
@@ -102,7 +102,7 @@ func TestLockHeldTooLong(t *testing.T) {
 
 // TestLockHeldForAWhile lets another process write for less than a write waits.
 func TestLockHeldForAWhile(t *testing.T) {
-	s := MustOpen(t, sqlstore.Config{LockWait: time.Minute})
+	s := MustOpenAcme(t, sqlstore.Config{LockWait: time.Minute})
 	db := MustOpenRaw(t, s)
 	MustExec(t, db, `BEGIN IMMEDIATE`)
 	outcome := make(chan error, 1)
@@ -125,7 +125,7 @@ func TestLockHeldForAWhile(t *testing.T) {
 
 // TestDamagedPage overwrites the page that holds one customer.
 func TestDamagedPage(t *testing.T) {
-	path := MustMake(t)
+	path := MustMake(t, 500)
 	data := MustRead(t, path)
 	const victim, page = 250, 4096
 	at := bytes.Index(data, fmt.Appendf(nil, "sealed %d.", victim))
@@ -136,13 +136,13 @@ func TestDamagedPage(t *testing.T) {
 	copy(data[at:at+page], bytes.Repeat([]byte{0xa5}, page))
 	MustWrite(t, path, data)
 
-	s := MustOpen(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.Config{Path: path})
 	c := record(victim, 100)
 	_, err := s.Customer(t.Context(), acme, c.ID, grahak.Index{})
 	wantCode(t, "read by id", err, grahak.CodeUnavailable)
 	_, err = s.Customer(t.Context(), acme, "", c.Reference)
 	wantCode(t, "read by reference", err, grahak.CodeUnavailable)
-	_, _, err = s.Customers(t.Context(), acme, "", 1000, 0)
+	_, _, err = s.Customers(t.Context(), acme, grahak.CustomerRange{}, 1000, 0)
 	wantCode(t, "list", err, grahak.CodeUnavailable)
 	c.Revision++
 	_, err = s.UpdateCustomer(t.Context(), acme, c, grahak.Event{ID: "evt_update", Type: grahak.EventCustomerUpdated, Subject: string(c.ID), Revision: 2, At: c.UpdatedAt}, nil)
@@ -173,7 +173,7 @@ func TestDamagedPage(t *testing.T) {
 func TestCheckpoint(t *testing.T) {
 	const lockWait, padding, most = 7 * time.Second, 32 << 10, 1000
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpen(t, sqlstore.Config{Path: path, LockWait: lockWait})
+	s := MustOpenAcme(t, sqlstore.Config{Path: path, LockWait: lockWait})
 	s.Checkpoint(2*time.Millisecond, 32)
 	stop := make(chan struct{})
 	var reading sync.WaitGroup
@@ -185,7 +185,7 @@ func TestCheckpoint(t *testing.T) {
 					return
 				default:
 				}
-				if _, _, err := s.Customers(t.Context(), acme, "", 1, 0); err != nil {
+				if _, _, err := s.Customers(t.Context(), acme, grahak.CustomerRange{}, 1, 0); err != nil {
 					t.Errorf("a read beside checkpoints: %v", err)
 					return
 				}
@@ -223,14 +223,14 @@ func TestCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	MustClose(t, s)
-	again := MustOpen(t, sqlstore.Config{Path: path})
+	again := MustOpenAcme(t, sqlstore.Config{Path: path})
 	wantSound(t, again)
-	list, total, err := again.Customers(t.Context(), acme, "", 1<<20, 0)
+	list, total, err := again.Customers(t.Context(), acme, grahak.CustomerRange{}, 1<<20, 0)
 	if err != nil || total != int64(written) || len(list) != written {
 		t.Fatalf("there are %d customers (total %d, %v), want %d", len(list), total, err, written)
 	}
 	for i, c := range list {
-		if want := record(written-1-i, padding); c.ID != want.ID || !bytes.Equal(c.Sealed, want.Sealed) {
+		if want := record(written-1-i, padding); c.ID != want.ID || !bytes.Equal(c.Sealed.Bytes, want.Sealed.Bytes) {
 			t.Fatalf("customer %s is not as it was written", want.ID)
 		}
 	}

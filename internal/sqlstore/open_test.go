@@ -13,12 +13,13 @@ import (
 	"grahak/internal/sqlstore"
 )
 
-// MustMake makes a store with 500 customers, closes it and returns its file.
-func MustMake(t testing.TB) string {
+// MustMake makes a store with that many customers, closes it and returns its
+// file.
+func MustMake(t testing.TB, customers int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpen(t, sqlstore.Config{Path: path})
-	MustCreateConcurrently(t, s, 0, 500)
+	s := MustOpenAcme(t, sqlstore.Config{Path: path})
+	MustCreateConcurrently(t, s, 0, customers)
 	MustClose(t, s)
 	return path
 }
@@ -57,7 +58,7 @@ func wantSentence(t testing.TB, err error, words ...string) {
 
 func TestFilesAreTheOwnersOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	MustCreate(t, MustOpen(t, sqlstore.Config{Path: path}), 0, 10)
+	MustCreate(t, MustOpenAcme(t, sqlstore.Config{Path: path}), 0, 10)
 	files, err := filepath.Glob(path + "*")
 	if err != nil || len(files) != 3 {
 		t.Fatalf("an open store has the files %v (%v), want the database and two beside it", files, err)
@@ -81,13 +82,13 @@ func TestAnyPath(t *testing.T) {
 				t.Fatal(err)
 			}
 			path = filepath.Join(path, name+".db")
-			s := MustOpen(t, sqlstore.Config{Path: path})
+			s := MustOpenAcme(t, sqlstore.Config{Path: path})
 			MustCreate(t, s, 0, 3)
 			MustClose(t, s)
 			if _, err := os.Stat(path); err != nil {
 				t.Error(err)
 			}
-			wantWritten(t, MustOpen(t, sqlstore.Config{Path: path}), 0, 1, 2)
+			wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), 0, 1, 2)
 		})
 	}
 }
@@ -109,7 +110,7 @@ func TestOpenWithoutAStore(t *testing.T) {
 	if files, err := filepath.Glob(path + "*"); err != nil || len(files) != 1 || len(MustRead(t, path)) > 0 {
 		t.Errorf("the empty file was filled, or there are files beside it: %v (%v)", files, err)
 	}
-	MustCreate(t, MustOpen(t, sqlstore.Config{Path: path}), 0, 1)
+	MustCreate(t, MustOpenAcme(t, sqlstore.Config{Path: path}), 0, 1)
 
 	missing := filepath.Join(dir, "missing")
 	for _, env := range []grahak.Environment{"", grahak.Sandbox} {
@@ -125,7 +126,7 @@ func TestOpenWithoutAStore(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpen(t, sqlstore.Config{Path: path, Environment: grahak.Production})
+	s := MustOpenAcme(t, sqlstore.Config{Path: path, Environment: grahak.Production})
 	MustCreate(t, s, 0, 1)
 	MustClose(t, s)
 	before := MustRead(t, path)
@@ -148,7 +149,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestNewerSchema(t *testing.T) {
-	path := MustMake(t)
+	path := MustMake(t, 500)
 	db := MustOpenFile(t, path)
 	MustExec(t, db, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (9000, 1)`)
 	db.Close()
@@ -163,7 +164,7 @@ func TestNewerSchema(t *testing.T) {
 }
 
 func TestOpenDamagedFile(t *testing.T) {
-	whole := MustRead(t, MustMake(t))
+	whole := MustRead(t, MustMake(t, 500))
 	alter := func(fn func([]byte) []byte) []byte { return fn(bytes.Clone(whole)) }
 	for name, data := range map[string][]byte{
 		"not a database":  []byte(strings.Repeat("Dear diary, nothing happened today. ", 500)),
@@ -196,7 +197,7 @@ func TestOpenDamagedFile(t *testing.T) {
 
 // TestOpenBesideALockHolder opens while another process is writing.
 func TestOpenBesideALockHolder(t *testing.T) {
-	path := MustMake(t)
+	path := MustMake(t, 500)
 	db := MustOpenFile(t, path)
 	MustExec(t, db, `BEGIN IMMEDIATE`)
 	const wait = 50 * time.Millisecond

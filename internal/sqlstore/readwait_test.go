@@ -16,7 +16,7 @@ import (
 // is that of a bubble.
 func TestReadsWaitForAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := MustOpen(t, sqlstore.Config{})
+		s := MustOpenAcme(t, sqlstore.Config{})
 		release := s.HoldReaders()
 		start := time.Now()
 		err := s.Ping(t.Context())

@@ -76,7 +76,7 @@ func MustQueue(t testing.TB, s *sqlstore.Store, write func() error) <-chan error
 // TestCommitsReachTheDisk looks at the settings that make SQLite wait for the
 // disk: nothing that a test can do to a process shows whether they are right.
 func TestCommitsReachTheDisk(t *testing.T) {
-	s := MustOpen(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.Config{})
 	err := s.Write(t.Context(), func(tx sqlstore.Tx) error {
 		for pragma, want := range map[string]int{
 			"PRAGMA synchronous":        2, // FULL
@@ -95,7 +95,7 @@ func TestCommitsReachTheDisk(t *testing.T) {
 
 func TestWritesThatWaitShareACommit(t *testing.T) {
 	var seen commits
-	s := MustOpen(t, sqlstore.Config{Observer: &seen})
+	s := MustOpenAcme(t, sqlstore.Config{Observer: &seen})
 	const n = sqlstore.MaxBatch + 44
 	release := MustBlock(t, s)
 	var writes sync.WaitGroup
@@ -118,10 +118,10 @@ func TestWritesThatWaitShareACommit(t *testing.T) {
 // TestWriterWaitsForNoMore runs on a clock that moves only while everything
 // waits: if the writer gave others time to join a lone write, it would move.
 func TestWriterWaitsForNoMore(t *testing.T) {
-	dir := t.TempDir()
+	path := MustMake(t, 0)
 	synctest.Test(t, func(t *testing.T) {
 		var seen commits
-		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(dir, "grahak.db"), Environment: grahak.Sandbox, Observer: &seen})
+		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, Observer: &seen})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,9 +140,9 @@ func TestWriterWaitsForNoMore(t *testing.T) {
 // TestWaitForTheWriterIsBounded blocks the writer for an hour of a clock that
 // moves only while everything waits.
 func TestWaitForTheWriterIsBounded(t *testing.T) {
-	dir := t.TempDir()
+	path := MustMake(t, 0)
 	synctest.Test(t, func(t *testing.T) {
-		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(dir, "grahak.db"), Environment: grahak.Sandbox})
+		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,8 +184,7 @@ func TestCallersOutwaitTheLock(t *testing.T) {
 	for _, lockWait := range []time.Duration{0, 5 * time.Second, 30 * time.Second, 10 * time.Minute} {
 		for _, beside := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, beside a server %t", lockWait, beside), func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "grahak.db")
-				MustClose(t, MustOpen(t, sqlstore.Config{Path: path}))
+				path := MustMake(t, 0)
 				synctest.Test(t, func(t *testing.T) {
 					s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, LockWait: lockWait, Beside: beside})
 					if err != nil {
@@ -209,7 +208,7 @@ func TestCallersOutwaitTheLock(t *testing.T) {
 }
 
 func TestContextThatEndsBeforeTheWriteBegins(t *testing.T) {
-	s := MustOpen(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.Config{})
 	release := MustBlock(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := MustQueue(t, s, func() error {
@@ -234,7 +233,7 @@ func TestContextThatEndsBeforeTheWriteBegins(t *testing.T) {
 // batch runs.
 func TestContextThatEndsAfterTheWriteBegan(t *testing.T) {
 	var seen commits
-	s := MustOpen(t, sqlstore.Config{Observer: &seen})
+	s := MustOpenAcme(t, sqlstore.Config{Observer: &seen})
 	release := MustBlock(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	outcomes := []<-chan error{
@@ -305,7 +304,7 @@ func TestFaultInOneWrite(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := MustOpen(t, sqlstore.Config{})
+			s := MustOpenAcme(t, sqlstore.Config{})
 			MustCreate(t, s, 1, 2)
 			release := MustBlock(t, s)
 			before := MustQueue(t, s, func() error { return create(t.Context(), s, 2) })
@@ -327,7 +326,7 @@ func TestFaultInOneWrite(t *testing.T) {
 }
 
 func TestFullQueue(t *testing.T) {
-	s := MustOpen(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.Config{})
 	release := MustBlock(t, s)
 	var waiting sync.WaitGroup
 	for i := range s.QueueCap() {
@@ -364,7 +363,7 @@ func TestFullQueue(t *testing.T) {
 
 func TestCloseFinishesWhatWaits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpen(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.Config{Path: path})
 	release := MustBlock(t, s)
 	const n = 20
 	outcomes := make([]<-chan error, n)
@@ -398,7 +397,7 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 			return err
 		},
 		"Customers": func() error {
-			_, _, err := s.Customers(t.Context(), acme, "", 1, 0)
+			_, _, err := s.Customers(t.Context(), acme, grahak.CustomerRange{}, 1, 0)
 			return err
 		},
 		"PruneTokens": func() error {
@@ -417,14 +416,14 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 	if left, err := filepath.Glob(path + "*"); err != nil || len(left) != 1 {
 		t.Errorf("after Close there are %v (%v), want the database alone", left, err)
 	}
-	wantWritten(t, MustOpen(t, sqlstore.Config{Path: path}), count(0, n)...)
+	wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), count(0, n)...)
 }
 
 // TestCloseAmongWrites closes a store that is being written: what was
 // acknowledged is there afterwards, and the rest was refused as an outage.
 func TestCloseAmongWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpen(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.Config{Path: path})
 	const writers, most = 8, 100_000
 	var mu sync.Mutex
 	var acknowledged []int
@@ -450,14 +449,14 @@ func TestCloseAmongWrites(t *testing.T) {
 	})
 	MustClose(t, s)
 	writing.Wait()
-	wantWritten(t, MustOpen(t, sqlstore.Config{Path: path}), acknowledged...)
+	wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), acknowledged...)
 }
 
 // TestTwoStoresOnOneFile is a command beside a server: both write, and each
 // sees what the other wrote.
 func TestTwoStoresOnOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	stores := []*sqlstore.Store{MustOpen(t, sqlstore.Config{Path: path}), MustOpen(t, sqlstore.Config{Path: path})}
+	stores := []*sqlstore.Store{MustOpenAcme(t, sqlstore.Config{Path: path}), MustOpenAcme(t, sqlstore.Config{Path: path})}
 	const each = 100
 	var writing sync.WaitGroup
 	for i, s := range stores {
@@ -471,9 +470,7 @@ func TestTwoStoresOnOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := grahak.Merchant{ID: acme, IPMode: grahak.IPModeOff, CreatedAt: record(0, 0).CreatedAt}
-	keys := grahak.Keyset{Sealing: []byte{1}, Indexing: []byte{1}}
-	if err := stores[0].CreateMerchant(t.Context(), m, keys, grahak.Event{ID: "evt_z", Type: grahak.EventMerchantCreated, At: m.CreatedAt}); err != nil {
+	if err := createMerchant(t.Context(), stores[0], "another"); err != nil {
 		t.Fatal(err)
 	}
 	after, err := stores[1].AccessVersion(t.Context())

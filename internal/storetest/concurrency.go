@@ -92,7 +92,7 @@ func updatesOfOneRevision(r *rig) {
 	done := make([]bool, parallel)
 	errs := together(parallel, func(i int) (err error) {
 		records[i], tokens[i] = r.next(c), r.token(own, c.ID)
-		records[i].Sealed = fmt.Appendf(nil, "by updater %d", i)
+		records[i].Sealed.Bytes = fmt.Appendf(nil, "by updater %d", i)
 		done[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), &tokens[i])
 		return err
 	})
@@ -149,11 +149,13 @@ func updatesWithRetries(r *rig) {
 }
 
 func createsOfOneMerchant(r *rig) {
+	r.wantEqual("the master key", r.MustMasterKey(), firstMaster)
 	merchants := make([]grahak.Merchant, parallel)
 	keys := make([]grahak.Keyset, parallel)
 	errs := together(parallel, func(i int) error {
 		merchants[i] = grahak.Merchant{ID: own, Name: fmt.Sprint(i), IPMode: grahak.IPModeOff, CreatedAt: r.now()}
-		keys[i] = grahak.Keyset{MasterKeyID: fmt.Sprint(i), Sealing: []byte{byte(i)}, Indexing: []byte{0, byte(i)}}
+		keys[i] = r.keyset(own, firstMaster)
+		keys[i].Sealing, keys[i].Indexing = []byte{byte(i)}, []byte{0, byte(i)}
 		return r.store.CreateMerchant(r.Context(), merchants[i], keys[i], r.event(grahak.EventMerchantCreated, "", 0))
 	})
 	r.wantOutcomes(errs, map[grahak.Code]int{"": 1, grahak.CodeMerchantExists: parallel - 1})
@@ -162,7 +164,7 @@ func createsOfOneMerchant(r *rig) {
 	for i, err := range errs {
 		if err == nil {
 			r.wantEqual("the merchant", got.Merchant, merchants[i])
-			r.wantEqual("its keys", got.Keyset, keys[i])
+			r.wantEqual("its keys", got.Seal.Keyset, keys[i])
 		}
 	}
 }

@@ -17,6 +17,8 @@ var customerTests = []test{
 	{"update", customerUpdate},
 	{"stale update", customerStaleUpdate},
 	{"pages", customerPages},
+	{"ranges", customerRanges},
+	{"in ascending order", customersAfter},
 	{"page is one moment", customerPageIsOneMoment},
 }
 
@@ -29,8 +31,8 @@ func customerRoundTrip(r *rig) {
 	}
 	for name, alter := range map[string]func(*grahak.CustomerRecord){
 		"plain":           func(*grahak.CustomerRecord) {},
-		"every byte":      func(c *grahak.CustomerRecord) { c.Sealed = everyByte },
-		"large":           func(c *grahak.CustomerRecord) { c.Sealed = slices.Repeat(everyByte, 64) },
+		"every byte":      func(c *grahak.CustomerRecord) { c.Sealed.Bytes = everyByte },
+		"large":           func(c *grahak.CustomerRecord) { c.Sealed.Bytes = slices.Repeat(everyByte, 64) },
 		"index of zeros":  func(c *grahak.CustomerRecord) { c.Reference = grahak.Index{} },
 		"index of ones":   func(c *grahak.CustomerRecord) { c.Reference = grahak.Index(slices.Repeat([]byte{0xff}, 16)) },
 		"index of quotes": func(c *grahak.CustomerRecord) { c.Reference = grahak.Index([]byte(`'"\%_'"\%_'"\%_;`)) },
@@ -128,7 +130,7 @@ func customerAtAnotherMerchant(r *rig) {
 	r.MustMerchant(other)
 	c := r.MustCustomer(own)
 	twin := c
-	twin.Sealed = []byte("sealed for another merchant")
+	twin.Sealed.Bytes = []byte("sealed for another merchant")
 	r.must(r.store.CreateCustomer(r.Context(), other, twin, r.created(twin), nil))
 	r.wantCustomer(own, c)
 	r.wantCustomer(other, twin)
@@ -193,7 +195,7 @@ func customerStaleUpdate(r *rig) {
 func customerPages(r *rig) {
 	r.MustMerchant(own)
 	r.MustMerchant(other)
-	got, total, err := r.store.Customers(r.Context(), own, "", 10, 0)
+	got, total, err := r.store.Customers(r.Context(), own, grahak.CustomerRange{}, 10, 0)
 	r.must(err)
 	if len(got) != 0 || total != 0 {
 		r.Errorf("a new merchant has %d customers of %d, want none", len(got), total)
@@ -237,56 +239,162 @@ func customerPages(r *rig) {
 		{"before the oldest", newest[n-1].ID, 10, 0, nil},
 		{"before all", "a", 10, 0, nil},
 	} {
-		got, total, err := r.store.Customers(r.Context(), own, c.before, c.limit, c.offset)
+		got, total, err := r.store.Customers(r.Context(), own, grahak.CustomerRange{Before: c.before}, c.limit, c.offset)
 		r.must(err)
 		r.wantEqual(c.name, got, c.want)
 		r.wantEqual(c.name+": total", total, int64(n))
 	}
-	_, total, err = r.store.Customers(r.Context(), other, "", 1, 0)
+	_, total, err = r.store.Customers(r.Context(), other, grahak.CustomerRange{}, 1, 0)
 	r.must(err)
 	r.wantEqual("the other merchant's total", total, int64(9))
-	_, total, err = r.store.Customers(r.Context(), nobody, "", 1, 0)
+	_, total, err = r.store.Customers(r.Context(), nobody, grahak.CustomerRange{}, 1, 0)
 	r.must(err)
 	r.wantEqual("nobody's total", total, int64(0))
 }
 
-// customerPageIsOneMoment reads pages while customers are written: a page that
-// holds everything always has as many customers as its total says.
-func customerPageIsOneMoment(r *rig) {
+// customerRanges bounds lists by id and by time. The lower bounds belong to the
+// range, the upper ones do not, and a microsecond decides.
+func customerRanges(r *rig) {
 	r.MustMerchant(own)
-	const writers, each = 4, 40
-	written := make(chan struct{})
-	var readers sync.WaitGroup
-	for range 2 {
-		readers.Go(func() {
-			for last := int64(0); ; {
-				list, total, err := r.store.Customers(r.Context(), own, "", all, 0)
-				if err != nil || int64(len(list)) != total || total < last {
-					r.Errorf("a page of %d customers with a total of %d, after one of %d (%v)", len(list), total, last, err)
-					return
-				}
-				last = total
-				select {
-				case <-written:
-					return
-				default:
+	r.MustMerchant(other)
+	const n = 12
+	// Times do not ascend with the ids, or one bound would hide the other, and
+	// some are equal.
+	at := func(i int) time.Time { return start.Add(time.Duration(i*5%n/2) * time.Microsecond) }
+	records := make([]grahak.CustomerRecord, n)
+	for i := range records {
+		records[i] = r.customer()
+		records[i].CreatedAt = at(i)
+		r.must(r.store.CreateCustomer(r.Context(), own, records[i], r.created(records[i]), nil))
+		r.must(r.store.CreateCustomer(r.Context(), other, records[i], r.created(records[i]), nil))
+	}
+	ids := []grahak.CustomerID{"", "cst", records[0].ID, records[3].ID, records[3].ID + "0", records[n-1].ID, "cst_x", "z"}
+	times := []time.Time{{}, time.Unix(0, 0), at(0), at(0).Add(time.Microsecond), at(0).Add(2 * time.Microsecond).In(time.FixedZone("IST", 19800)), start.AddDate(500, 0, 0)}
+	for _, from := range ids {
+		for _, before := range ids {
+			for _, createdFrom := range times {
+				for _, createdBefore := range times {
+					in := grahak.CustomerRange{From: from, Before: before, CreatedFrom: createdFrom, CreatedBefore: createdBefore}
+					var want []grahak.CustomerRecord
+					for _, c := range slices.Backward(records) {
+						if c.ID >= from && (before == "" || c.ID < before) &&
+							!c.CreatedAt.Before(createdFrom) && (createdBefore.IsZero() || c.CreatedAt.Before(createdBefore)) {
+							want = append(want, c)
+						}
+					}
+					got, total, err := r.store.Customers(r.Context(), own, in, all, 0)
+					r.must(err)
+					r.wantEqual(fmt.Sprintf("%+v", in), got, want)
+					r.wantEqual("the total, whatever the range", total, int64(n))
 				}
 			}
+		}
+	}
+	// Limit and offset count what is in the range.
+	in := grahak.CustomerRange{From: records[1].ID, CreatedFrom: start.Add(time.Microsecond)}
+	whole, _, err := r.store.Customers(r.Context(), own, in, all, 0)
+	r.must(err)
+	if len(whole) < 6 {
+		r.Fatalf("the range has %d customers, too few to page", len(whole))
+	}
+	part, _, err := r.store.Customers(r.Context(), own, in, 3, 2)
+	r.must(err)
+	r.wantEqual("a part of a range", part, whole[2:5])
+}
+
+// customersAfter reads in the order of ids, a few at a time.
+func customersAfter(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	const n = 10
+	records := make([]grahak.CustomerRecord, n)
+	for i := range records {
+		records[i] = r.customer()
+	}
+	for i := range records {
+		c := records[i*7%n]
+		r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
+		r.MustCustomer(other)
+	}
+	for _, c := range []struct {
+		name  string
+		after grahak.CustomerID
+		limit int
+		want  []grahak.CustomerRecord
+	}{
+		{"from the first", "", 3, records[:3]},
+		{"after the third", records[2].ID, 4, records[3:7]},
+		{"after one that does not exist", records[2].ID + "x", 1, records[3:4]},
+		{"up to the end", records[6].ID, 3, records[7:]},
+		{"past the end", records[6].ID, all, records[7:]},
+		{"after the last", records[n-1].ID, all, nil},
+		{"all", "", all, records},
+	} {
+		got, err := r.store.CustomersAfter(r.Context(), own, c.after, c.limit)
+		r.must(err)
+		r.wantEqual(c.name, got, c.want)
+	}
+	none, err := r.store.CustomersAfter(r.Context(), nobody, "", all)
+	r.must(err)
+	r.wantEqual("nobody's customers", none, []grahak.CustomerRecord(nil))
+}
+
+// customerPageIsOneMoment reads pages while customers are written and erased and
+// events put in order: a page that holds everything always has as many customers
+// as its total says.
+func customerPageIsOneMoment(r *rig) {
+	r.MustMerchant(own)
+	const writers, each = 4, 30
+	written := make(chan struct{})
+	var beside sync.WaitGroup
+	until := func(step func() bool) {
+		for step() {
+			select {
+			case <-written:
+				return
+			default:
+			}
+		}
+	}
+	for range 2 {
+		beside.Go(func() {
+			until(func() bool {
+				list, total, err := r.store.Customers(r.Context(), own, grahak.CustomerRange{}, all, 0)
+				if err != nil || int64(len(list)) != total {
+					r.Errorf("a page of %d customers with a total of %d (%v)", len(list), total, err)
+					return false
+				}
+				return true
+			})
 		})
 	}
+	beside.Go(func() {
+		until(func() bool {
+			_, err := r.order(own, 7)
+			if err != nil {
+				r.Errorf("order: %v", err)
+			}
+			return err == nil
+		})
+	})
 	errs := together(writers, func(int) error {
-		for range each {
+		for i := range each {
 			c := r.customer()
 			if err := r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil); err != nil {
 				return err
+			}
+			if i%3 == 0 {
+				if err := r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
 	close(written)
-	readers.Wait()
+	beside.Wait()
 	r.wantOutcomes(errs, map[grahak.Code]int{"": writers})
-	_, total, err := r.store.Customers(r.Context(), own, "", 1, 0)
+	_, total, err := r.store.Customers(r.Context(), own, grahak.CustomerRange{}, 1, 0)
 	r.must(err)
-	r.wantEqual("total", total, int64(writers*each))
+	r.wantEqual("total", total, int64(writers*each*2/3))
 }

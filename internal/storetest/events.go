@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -175,7 +176,7 @@ func everyChange(r *rig) {
 		perform func(grahak.Event) error
 	}{
 		{"CreateMerchant", r.event(grahak.EventMerchantCreated, "", 0), true, func(e grahak.Event) error {
-			return r.store.CreateMerchant(ctx, grahak.Merchant{ID: own, IPMode: grahak.IPModeOff, CreatedAt: created}, grahak.Keyset{Sealing: []byte{1}, Indexing: []byte{2}}, e)
+			return r.store.CreateMerchant(ctx, grahak.Merchant{ID: own, IPMode: grahak.IPModeOff, CreatedAt: created}, r.keyset(own, firstMaster), e)
 		}},
 		{"CreateKey", r.event(grahak.EventKeyCreated, string(k.ID), 0), true, func(e grahak.Event) error {
 			return r.store.CreateKey(ctx, own, k, e)
@@ -188,6 +189,21 @@ func everyChange(r *rig) {
 			return err
 		}},
 		{"PutToken", grahak.Event{}, false, func(grahak.Event) error { return r.store.PutToken(ctx, own, token) }},
+		{"RotateKeyset", r.event(grahak.EventSealRotated, "version 2", 0), true, func(e grahak.Event) error {
+			return r.store.RotateKeyset(ctx, r.rotated(r.MustSeal(own).Keyset), r.now(), e)
+		}},
+		{"RestartReseal", grahak.Event{}, false, func(grahak.Event) error { return r.store.RestartReseal(ctx, own, 2) }},
+		{"Reseal", grahak.Event{}, false, func(grahak.Event) error {
+			state := r.MustSeal(own)
+			state.After, state.Walking = c.ID, false
+			return r.store.Reseal(ctx, state, "", []grahak.CustomerRecord{r.anew(updated, 2)})
+		}},
+		{"RetireKeyset", r.event(grahak.EventSealRetired, "version 2", 0), true, func(e grahak.Event) error {
+			return r.store.RetireKeyset(ctx, r.MustSeal(own).Keyset, e)
+		}},
+		{"EraseCustomer", r.event(grahak.EventCustomerErased, string(c.ID), updated.Revision+1), false, func(e grahak.Event) error {
+			return r.store.EraseCustomer(ctx, own, c.ID, e)
+		}},
 		{"PruneTokens", grahak.Event{}, false, func(grahak.Event) error {
 			_, err := r.store.PruneTokens(ctx, token.ExpiresAt.Add(time.Second), 10)
 			return err
@@ -214,6 +230,7 @@ func everyChange(r *rig) {
 			return r.store.DisableMerchant(ctx, own, r.now(), e)
 		}},
 	} {
+		r.MustOrder(own, all)
 		version, want := r.MustVersion(), r.MustEvents(own)
 		if err := change.perform(change.event); err != nil {
 			r.Errorf("%s: %v", change.name, err)
@@ -225,6 +242,10 @@ func everyChange(r *rig) {
 		r.wantEqual(change.name+": the events", r.MustEvents(own), want)
 		if moved := r.MustVersion() != version; moved != change.access {
 			r.Errorf("%s: the access version moved: %t, want %t", change.name, moved, change.access)
+		}
+		// Every event is put in order, whatever changed.
+		if unordered := slices.Contains(r.MustUnordered(), own); unordered != (change.event.Type != "") {
+			r.Errorf("%s: the merchant has events that are not in its chain: %t", change.name, unordered)
 		}
 	}
 	r.wantEqual("what the other merchant has", r.MustState(other), theirs)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,36 +48,54 @@ func masterKeyNamedFirst(r *rig) {
 	r.wantEqual("the merchant's own keys", got, keys)
 }
 
-// masterKeyNamedLate names a key when there is a merchant: the first name is
-// taken, and then kept.
+// masterKeyNamedLate makes no merchant while no master key is named: the keys of
+// all merchants are under the one that the store names.
 func masterKeyNamedLate(r *rig) {
-	r.MustMerchant(own)
+	m := grahak.Merchant{ID: own, IPMode: grahak.IPModeOff, CreatedAt: r.now()}
+	create := func(master string) error {
+		return r.store.CreateMerchant(r.Context(), m, r.keyset(own, master), r.event(grahak.EventMerchantCreated, "", 0))
+	}
+	r.wantCode("a merchant while no master key is named", create("mk_1"), grahak.CodeKeyRotated)
 	r.wantMasterKey("no name", "", "")
 	r.wantMasterKey("the first name", "mk_1", "mk_1")
-	r.wantMasterKey("another name", "mk_2", "mk_1")
+	r.wantCode("a merchant under another master key", create("mk_2"), grahak.CodeKeyRotated)
+	r.wantMasterKey("another name, with no merchant yet", "mk_2", "mk_2")
+	r.wantCode("a merchant under the key that was named before", create("mk_1"), grahak.CodeKeyRotated)
+	r.wantEqual("the events of refusals", r.MustEvents(own), []grahak.Event(nil))
+	_, err := r.store.Merchant(r.Context(), own)
+	r.wantCode("the merchant after refusals", err, grahak.CodeMerchantNotFound)
+	r.wantCode("a merchant under the named master key", create("mk_2"), "")
+	r.wantMasterKey("the first name again, with a merchant", "mk_1", "mk_2")
 }
 
-// masterKeyNamedByMany has many give the first name at once. If it can no longer
-// be replaced, all are told the same one.
+// masterKeyNamedByMany has many name a key of their own and make a merchant
+// under the one that they are told of, all at once. The name can be replaced
+// until the first of them has a merchant; then all are told of that one.
 func masterKeyNamedByMany(r *rig) {
 	told := make([]string, parallel)
-	name := func(id func(i int) string) {
-		r.wantOutcomes(together(parallel, func(i int) (err error) {
-			told[i], err = r.store.MasterKeyID(r.Context(), id(i))
-			return err
-		}), map[grahak.Code]int{"": parallel})
-	}
-	nobodyDiffers := func(what string) {
-		r.Helper()
-		if differ := slices.Compact(slices.Sorted(slices.Values(told))); len(differ) != 1 {
-			r.Errorf("%s were told of the keys %q", what, differ)
+	r.wantOutcomes(together(parallel, func(i int) error {
+		m := grahak.Merchant{ID: grahak.MerchantID(fmt.Sprintf("acme-%d", i)), IPMode: grahak.IPModeOff, CreatedAt: r.now()}
+		// The others may take the name away again and again, but not for ever.
+		for range 10 * parallel {
+			var err error
+			if told[i], err = r.store.MasterKeyID(r.Context(), fmt.Sprintf("mk_%d", i)); err != nil {
+				return err
+			}
+			err = r.store.CreateMerchant(r.Context(), m, r.keyset(m.ID, told[i]), r.event(grahak.EventMerchantCreated, "", 0))
+			if grahak.CodeOf(err) != grahak.CodeKeyRotated {
+				return err
+			}
 		}
+		return errors.New("the name changed again and again")
+	}), map[grahak.Code]int{"": parallel})
+	if differ := slices.Compact(slices.Sorted(slices.Values(told))); len(differ) != 1 {
+		r.Errorf("callers were told of the keys %q at last", differ)
 	}
-	r.MustMerchant(own)
-	name(func(i int) string { return fmt.Sprintf("mk_%d", i) })
-	nobodyDiffers("callers with keys of their own")
 	r.wantMasterKey("one more name", "mk_late", told[0])
-	if told[0] == "" || told[0] == "mk_late" {
-		r.Errorf("the name is %q, which nobody of them gave", told[0])
+	states, err := r.store.SealStates(r.Context())
+	r.must(err)
+	r.wantEqual("merchants", len(states), parallel)
+	for _, state := range states {
+		r.wantEqual("the master key of "+string(state.Merchant), state.MasterKeyID, told[0])
 	}
 }

@@ -24,10 +24,18 @@ func merchantRoundTrip(r *rig) {
 		"any script":     {ID: "-_-", Name: "दुकान 'n' \"Söhne\" 🛒", IPMode: grahak.IPModeOff, CreatedAt: r.now()},
 		"first second":   {ID: "1970", IPMode: grahak.IPModeOff, CreatedAt: time.Unix(0, 0).UTC()},
 	} {
-		keys := grahak.Keyset{MasterKeyID: "mk_" + string(m.ID), Sealing: []byte("\x00s" + m.ID), Indexing: []byte("\xffi" + m.ID)}
+		keys := r.keyset(m.ID, r.MustMasterKey())
 		event := r.event(grahak.EventMerchantCreated, "", 0)
 		r.must(r.store.CreateMerchant(r.Context(), m, keys, event))
-		r.wantEqual(name, r.MustState(m.ID), state{Merchant: m, Keyset: keys, Events: []grahak.Event{placed(event, 1)}})
+		r.wantEqual(name, r.MustState(m.ID), state{
+			Merchant:  m,
+			Seal:      grahak.SealState{Keyset: keys, RotatedAt: m.CreatedAt, Oldest: 1},
+			Events:    []grahak.Event{placed(event, 1)},
+			Unordered: true,
+		})
+		got, err := r.store.Keyset(r.Context(), m.ID)
+		r.must(err)
+		r.wantEqual(name+": the keys", got, keys)
 	}
 }
 

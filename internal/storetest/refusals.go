@@ -58,6 +58,18 @@ func refusedWrites(r *rig) {
 			_, err := r.store.UpdateCustomer(ctx, own, byReference, r.updated(byReference), &token)
 			return err
 		}},
+		{"create a customer of an unknown merchant", grahak.CodeMerchantNotFound, func(token grahak.TokenRecord) error {
+			return r.store.CreateCustomer(ctx, nobody, duplicate, r.created(duplicate), &token)
+		}},
+		{"erase an unknown customer", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
+			return r.store.EraseCustomer(ctx, own, unknown.ID, r.erased(unknown.ID))
+		}},
+		{"erase a customer in other case", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
+			return r.store.EraseCustomer(ctx, own, "CST"+c.ID[3:], r.erased(c.ID))
+		}},
+		{"erase a customer of an unknown merchant", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
+			return r.store.EraseCustomer(ctx, nobody, c.ID, r.erased(c.ID))
+		}},
 		{"put a token of an unknown customer", grahak.CodeCustomerNotFound, func(token grahak.TokenRecord) error {
 			token.Customer = unknown.ID
 			return r.store.PutToken(ctx, own, token)
@@ -68,8 +80,13 @@ func refusedWrites(r *rig) {
 		}},
 		{"create a merchant that exists", grahak.CodeMerchantExists, func(grahak.TokenRecord) error {
 			again := grahak.Merchant{ID: own, Name: "again", IPMode: grahak.IPModeOff, CreatedAt: r.now()}
-			keys := grahak.Keyset{MasterKeyID: "again", Sealing: []byte("again"), Indexing: []byte("again")}
+			keys := r.keyset(own, firstMaster)
+			keys.Sealing, keys.Indexing = []byte("again"), []byte("again")
 			return r.store.CreateMerchant(ctx, again, keys, event(grahak.EventMerchantCreated, ""))
+		}},
+		{"create a merchant under a master key that is not named", grahak.CodeKeyRotated, func(grahak.TokenRecord) error {
+			m := grahak.Merchant{ID: nobody, IPMode: grahak.IPModeOff, CreatedAt: r.now()}
+			return r.store.CreateMerchant(ctx, m, r.keyset(nobody, "mk_other"), event(grahak.EventMerchantCreated, ""))
 		}},
 		{"disable an unknown merchant", grahak.CodeMerchantNotFound, func(grahak.TokenRecord) error {
 			return r.store.DisableMerchant(ctx, nobody, r.now(), event(grahak.EventMerchantDisabled, ""))
@@ -165,6 +182,13 @@ func refusedReads(r *rig) {
 		}},
 		{"Merchant", grahak.CodeMerchantNotFound, func() error {
 			_, err := r.store.Merchant(ctx, nobody)
+			return err
+		}},
+		{"FindCustomers of an unknown merchant", "", func() error {
+			list, total, err := r.store.FindCustomers(ctx, nobody, byEmail(c.Email), grahak.CustomerRange{}, all)
+			if len(list) > 0 || total != 0 {
+				r.Errorf("nobody has %d customers", total)
+			}
 			return err
 		}},
 		{"Keyset", grahak.CodeMerchantNotFound, func() error {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,8 @@ func Run(t *testing.T, open func(t testing.TB) grahak.Store) {
 		tests []test
 	}{
 		{"customer", customerTests},
+		{"search", searchTests},
+		{"erase", eraseTests},
 		{"total", totalTests},
 		{"token", tokenTests},
 		{"merchant", merchantTests},
@@ -34,6 +37,9 @@ func Run(t *testing.T, open func(t testing.TB) grahak.Store) {
 		{"key", keyTests},
 		{"iplist", ipListTests},
 		{"event", eventTests},
+		{"chain", chainTests},
+		{"seal", sealTests},
+		{"rewrap", rewrapTests},
 		{"refusal", refusalTests},
 		{"isolation", isolationTests},
 		{"concurrency", concurrencyTests},
@@ -105,10 +111,22 @@ func (r *rig) updated(c grahak.CustomerRecord) grahak.Event {
 	return r.event(grahak.EventCustomerUpdated, string(c.ID), c.Revision, grahak.FieldEmail)
 }
 
+// erased returns the event of an erasure, but for its revision, which is the
+// store's to set.
+func (r *rig) erased(id grahak.CustomerID) grahak.Event {
+	return r.event(grahak.EventCustomerErased, string(id), 0)
+}
+
 // index returns a new blind index. Its bytes are not text, and some are zero.
 func (r *rig) index() (i grahak.Index) {
 	binary.BigEndian.PutUint64(i[4:], uint64(r.serial.Add(1)))
 	i[15] = 0xff
+	return i
+}
+
+// short returns a new short index, of bytes that are not text either.
+func (r *rig) short() (i grahak.ShortIndex) {
+	binary.BigEndian.PutUint64(i[:], uint64(r.serial.Add(1))<<8|0xff)
 	return i
 }
 
@@ -119,7 +137,9 @@ func (r *rig) customer() grahak.CustomerRecord {
 	return grahak.CustomerRecord{
 		ID:        grahak.CustomerID(id),
 		Reference: r.index(),
-		Sealed:    append([]byte{1, 0, 0xff, 0x80, '\''}, id...),
+		Email:     r.short(),
+		Mobile:    r.short(),
+		Sealed:    grahak.Sealed{Bytes: append([]byte{1, 0, 0xff, 0x80, '\''}, id...), Version: 1},
 		Revision:  1,
 		CreatedAt: at,
 		UpdatedAt: at,
@@ -129,7 +149,8 @@ func (r *rig) customer() grahak.CustomerRecord {
 // next returns c as an update of it leaves it.
 func (r *rig) next(c grahak.CustomerRecord) grahak.CustomerRecord {
 	c.Revision++
-	c.Sealed = fmt.Appendf(nil, "\x01 revision %d of %s", c.Revision, c.ID)
+	c.Sealed.Bytes = fmt.Appendf(nil, "\x01 revision %d of %s", c.Revision, c.ID)
+	c.Email = r.short()
 	c.UpdatedAt = r.now()
 	return c
 }
@@ -158,13 +179,42 @@ func (r *rig) entry(prefix string) grahak.IPEntry {
 	return grahak.IPEntry{Prefix: netip.MustParsePrefix(prefix), Label: "office", AddedBy: "cli:asha", CreatedAt: r.now()}
 }
 
-// MustMerchant writes a merchant with keys of its own.
+// firstMaster is the master key that the tests name if none is named.
+const firstMaster = "mk_first"
+
+// MustMasterKey returns the master key that the store names, after naming
+// firstMaster if there is none.
+func (r *rig) MustMasterKey() string {
+	r.Helper()
+	named, err := r.store.MasterKeyID(r.Context(), "")
+	if err == nil && named == "" {
+		named, err = r.store.MasterKeyID(r.Context(), firstMaster)
+	}
+	r.must(err)
+	return named
+}
+
+// MustMerchant writes a merchant with keys of its own and returns both as they
+// are stored.
 func (r *rig) MustMerchant(id grahak.MerchantID) (grahak.Merchant, grahak.Keyset) {
 	r.Helper()
 	m := grahak.Merchant{ID: id, Name: "Merchant " + string(id), IPMode: grahak.IPModeOff, CreatedAt: r.now()}
-	keys := grahak.Keyset{MasterKeyID: r.id("mk"), Sealing: []byte("\x00sealing " + id), Indexing: []byte("\xffindexing " + id)}
+	keys := r.keyset(id, r.MustMasterKey())
 	r.must(r.store.CreateMerchant(r.Context(), m, keys, r.event(grahak.EventMerchantCreated, "", 0)))
 	return m, keys
+}
+
+// keyset returns the keys of a new merchant. The revision is the one that the
+// store gives them.
+func (r *rig) keyset(m grahak.MerchantID, master string) grahak.Keyset {
+	return grahak.Keyset{
+		Merchant:    m,
+		Revision:    1,
+		MasterKeyID: master,
+		Version:     1,
+		Sealing:     []byte("\x00sealing " + m),
+		Indexing:    []byte("\xffindexing " + m),
+	}
 }
 
 // MustCustomer writes a customer.
@@ -277,12 +327,14 @@ func (r *rig) MustVersion() int64 {
 // state is everything that a merchant has, but for its tokens.
 type state struct {
 	Merchant  grahak.Merchant
-	Keyset    grahak.Keyset
+	Seal      grahak.SealState
 	Customers []grahak.CustomerRecord
 	Total     int64
 	Keys      []grahak.APIKey
 	IPList    []grahak.IPEntry
 	Events    []grahak.Event
+	Chain     []grahak.ChainSegment
+	Unordered bool // has events that are not in the chain
 }
 
 // MustState reads everything that an existing merchant has.
@@ -292,15 +344,20 @@ func (r *rig) MustState(m grahak.MerchantID) (s state) {
 	var err error
 	s.Merchant, err = r.store.Merchant(ctx, m)
 	r.must(err)
-	s.Keyset, err = r.store.Keyset(ctx, m)
+	s.Seal, err = r.store.SealState(ctx, m)
 	r.must(err)
-	s.Customers, s.Total, err = r.store.Customers(ctx, m, "", all, 0)
+	s.Customers, s.Total, err = r.store.Customers(ctx, m, grahak.CustomerRange{}, all, 0)
 	r.must(err)
 	s.Keys, err = r.store.Keys(ctx, m)
 	r.must(err)
 	s.IPList, err = r.store.IPList(ctx, m)
 	r.must(err)
 	s.Events = r.MustEvents(m)
+	s.Chain, err = r.store.Chain(ctx, m, 0, all)
+	r.must(err)
+	unordered, err := r.store.Unordered(ctx)
+	r.must(err)
+	s.Unordered = slices.Contains(unordered, m)
 	return s
 }
 

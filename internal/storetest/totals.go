@@ -19,6 +19,7 @@ type creates struct {
 	first    grahak.CustomerRecord
 	token    grahak.TokenRecord
 	done     atomic.Int64 // how many customers were written
+	erased   atomic.Int64 // how many of them were erased
 }
 
 func (r *rig) mustCreates(m grahak.MerchantID) *creates {
@@ -43,6 +44,24 @@ func (c *creates) create(alter func(*grahak.CustomerRecord), token *grahak.Token
 
 func (c *creates) valid() error { return c.create(func(*grahak.CustomerRecord) {}, nil) }
 
+// erase erases a customer that it writes before.
+func (c *creates) erase() error {
+	var id grahak.CustomerID
+	if err := c.create(func(record *grahak.CustomerRecord) { id = record.ID }, nil); err != nil {
+		return err
+	}
+	err := c.store.EraseCustomer(c.Context(), c.merchant, id, c.rig.erased(id))
+	if err == nil {
+		c.erased.Add(1)
+	}
+	return err
+}
+
+// unknown erases nobody.
+func (c *creates) unknown() error {
+	return c.store.EraseCustomer(c.Context(), c.merchant, "cst_unknown", c.rig.erased("cst_unknown"))
+}
+
 // duplicate is refused.
 func (c *creates) duplicate() error {
 	return c.create(func(record *grahak.CustomerRecord) { record.Reference = c.first.Reference }, nil)
@@ -63,13 +82,17 @@ func (c *creates) sameToken() error {
 // creates that were not left neither a customer nor a gap among the events.
 func (c *creates) check() {
 	c.Helper()
-	got, want := c.MustState(c.merchant), c.done.Load()
+	got, done, erased := c.MustState(c.merchant), c.done.Load(), c.erased.Load()
+	want := done - erased
 	if got.Total != want || int64(len(got.Customers)) != want {
 		c.Errorf("merchant %s has %d customers and a total of %d, want %d", c.merchant, len(got.Customers), got.Total, want)
 	}
+	_, total, err := c.store.FindCustomers(c.Context(), c.merchant, byEmail(c.first.Email), grahak.CustomerRange{}, 1)
+	c.must(err)
+	c.wantEqual("the total beside a search", total, want)
 	// The merchant's own event is the odd one.
-	if int64(len(got.Events)) != want+1 {
-		c.Errorf("merchant %s has %d events, want %d", c.merchant, len(got.Events), want+1)
+	if int64(len(got.Events)) != done+erased+1 {
+		c.Errorf("merchant %s has %d events, want %d", c.merchant, len(got.Events), done+erased+1)
 	}
 	for i, e := range got.Events {
 		if e.Position != int64(i+1) {
@@ -79,7 +102,8 @@ func (c *creates) check() {
 }
 
 // totalAfterFailures makes one create after the other: what one that failed has
-// left behind must not be counted with the next.
+// left behind must not be counted with the next. Events are put in order now and
+// then, and no total shows how many of them are.
 func totalAfterFailures(r *rig) {
 	c, bystander := r.mustCreates(own), r.mustCreates(other)
 	for _, step := range []struct {
@@ -96,15 +120,31 @@ func totalAfterFailures(r *rig) {
 		{"another merchant's after a taken token", bystander.valid, ""},
 		{"one with a taken token again", c.sameToken, grahak.CodeInternal},
 		{"a valid one after a taken token", c.valid, ""},
+		{"an erasure", c.erase, ""},
+		{"an erasure of nobody", c.unknown, grahak.CodeCustomerNotFound},
+		{"another merchant's erasure", bystander.erase, ""},
+		{"a valid one after erasures", c.valid, ""},
 	} {
 		r.wantCode(step.name, step.create(), step.want)
 		c.check()
 		bystander.check()
+		_, err := r.order(own, 2)
+		r.must(err)
+		c.check()
+		bystander.check()
 	}
+	r.MustOrder(own, all)
+	r.MustOrder(other, all)
+	c.check()
+	bystander.check()
+	r.wantEqual("the chain's count", r.MustHead(own).Customers, c.done.Load()-c.erased.Load())
+	r.wantCode("an erasure with all in order", c.erase(), "")
+	c.check()
 }
 
-// totalBesideFailures makes all kinds of creates at two merchants at once, so
-// that those that fail share transactions with those that do not.
+// totalBesideFailures makes all kinds of creates and erasures at two merchants at
+// once, so that those that fail share transactions with those that do not, and
+// some events are put in order meanwhile.
 func totalBesideFailures(r *rig) {
 	const each = 4
 	merchants := []*creates{r.mustCreates(own), r.mustCreates(other)}
@@ -119,6 +159,10 @@ func totalBesideFailures(r *rig) {
 				}
 			}
 			r.wantCode("a duplicate", c.duplicate(), grahak.CodeDuplicateReference)
+			r.wantCode("an erasure", c.erase(), "")
+			if _, err := r.order(c.merchant, 5); err != nil {
+				return err
+			}
 			if i%4 == 0 {
 				r.wantCode("one with a taken id", c.sameID(), grahak.CodeInternal)
 				r.wantCode("one with a taken token", c.sameToken(), grahak.CodeInternal)
@@ -128,7 +172,9 @@ func totalBesideFailures(r *rig) {
 	})
 	r.wantOutcomes(errs, map[grahak.Code]int{"": parallel})
 	for i, workers := range []int64{parallel / 3, parallel - parallel/3} {
-		r.wantEqual("customers written", merchants[i].done.Load(), 1+workers*each*3)
+		r.wantEqual("customers written", merchants[i].done.Load(), 1+workers*each*4)
+		merchants[i].check()
+		r.MustOrder(merchants[i].merchant, all)
 		merchants[i].check()
 	}
 }
