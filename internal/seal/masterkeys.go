@@ -22,15 +22,15 @@ func TextKeys(text string) KeySource {
 // maxKeyText bounds the text of all keys, in bytes.
 const maxKeyText = 4096
 
-// restInterval is for how long after a reading the source is left alone, for
-// keys that were not in it.
+// restInterval is for how long after a reading the source is not read again for
+// the key that it was read for, if that was not in it.
 const restInterval = 5 * time.Second
 
 // MasterKeys is the master keys that are configured. It reads them from their
 // source when one is asked for that it does not know, one reading at a time and
-// at most one every restInterval. So a source that has changed, or that was out
-// of reach, is noticed without a restart, and who asks for a key that is known
-// never waits. Safe for concurrent use.
+// at most one for a key every restInterval. So a source that has changed, or that
+// was out of reach, is noticed without a restart, a new master key at once, and
+// who asks for a key that is known never waits. Safe for concurrent use.
 type MasterKeys struct {
 	source   KeySource
 	patience time.Duration
@@ -40,10 +40,10 @@ type MasterKeys struct {
 	close  context.CancelFunc
 
 	mu      sync.Mutex
-	keys    []*MasterKey // as of the last reading that succeeded
-	err     error        // of the last reading
-	reading *reading     // under way
-	resting bool         // the last reading has just ended
+	keys    []*MasterKey    // as of the last reading that succeeded
+	err     error           // of the last reading
+	reading *reading        // under way
+	resting map[string]bool // the ids that the source was just read for in vain
 }
 
 // reading is one reading of the source.
@@ -58,7 +58,7 @@ type reading struct {
 // key waits for a reading until it has taken the time of patience, and 0 is for
 // as long as it takes. The caller ends it with Close.
 func NewMasterKeys(source KeySource, patience time.Duration) *MasterKeys {
-	k := &MasterKeys{source: source, patience: patience}
+	k := &MasterKeys{source: source, patience: patience, resting: make(map[string]bool)}
 	k.closed, k.close = context.WithCancel(context.Background())
 	return k
 }
@@ -83,11 +83,11 @@ func (k *MasterKeys) Close() {
 func (k *MasterKeys) Key(ctx context.Context, id string) (*MasterKey, error) {
 	k.mu.Lock()
 	key := byID(k.keys, id)
-	if key != nil || k.resting {
+	if key != nil || k.resting[id] {
 		defer k.mu.Unlock()
 		return k.found(key, id)
 	}
-	r := k.begin()
+	r := k.begin(id)
 	k.mu.Unlock()
 	select {
 	case <-r.done:
@@ -127,7 +127,7 @@ func (k *MasterKeys) Newest(ctx context.Context) (*MasterKey, error) {
 	for {
 		k.mu.Lock()
 		under := k.reading
-		r := k.begin()
+		r := k.begin("")
 		k.mu.Unlock()
 		select {
 		case <-r.done:
@@ -145,9 +145,9 @@ func (k *MasterKeys) Newest(ctx context.Context) (*MasterKey, error) {
 	}
 }
 
-// begin returns the reading that is under way, or begins one. The caller holds
-// mu.
-func (k *MasterKeys) begin() *reading {
+// begin returns the reading that is under way, or begins one for the key with the
+// given id, empty for none. The caller holds mu.
+func (k *MasterKeys) begin(id string) *reading {
 	if k.reading != nil {
 		return k.reading
 	}
@@ -166,12 +166,15 @@ func (k *MasterKeys) begin() *reading {
 		if k.err = r.err; r.err == nil {
 			k.keys = r.keys
 		}
-		k.reading, k.resting = nil, true
-		time.AfterFunc(restInterval, func() {
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			k.resting = false
-		})
+		k.reading = nil
+		if id != "" && byID(k.keys, id) == nil {
+			k.resting[id] = true
+			time.AfterFunc(restInterval, func() {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				delete(k.resting, id)
+			})
+		}
 		close(r.done)
 		stop()
 	}()

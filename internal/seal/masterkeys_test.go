@@ -96,7 +96,7 @@ func wantReads(tb testing.TB, what string, s *keySource, n int) {
 }
 
 // The source is read when a key is needed that is not known, and then not again
-// for five seconds.
+// for five seconds if it was not there.
 func TestSourceIsReadAgain(t *testing.T) {
 	t.Parallel()
 	keys := MustKeys(t, 3)
@@ -111,6 +111,10 @@ func TestSourceIsReadAgain(t *testing.T) {
 		}
 		wantReads(t, "at first", source, 1)
 		wantUnknown(t, "at first", m, keys[2].ID(), keys[2].ID(), keys[1].ID()+" and "+keys[0].ID(), "configure the right one")
+		wantReads(t, "for a key that is new", source, 1)
+		for range 3 {
+			wantUnknown(t, "just after", m, keys[2].ID())
+		}
 		wantReads(t, "just after", source, 0)
 
 		source.set(nil, 0, keys[2], keys[1])
