@@ -42,7 +42,7 @@ var places = map[string]place{
 
 	"grahak/cmd/grahak": {ours: []string{"grahak/internal/cli"}},
 	"grahak/internal/cli": {
-		ours: []string{"grahak", "grahak/internal/app", "grahak/internal/config", "grahak/internal/disk", "grahak/internal/telemetry", "grahak/internal/tlscert"},
+		ours: []string{"grahak", "grahak/internal/app", "grahak/internal/backup", "grahak/internal/config", "grahak/internal/disk", "grahak/internal/telemetry", "grahak/internal/tlscert"},
 		others: []string{
 			"github.com/alecthomas/kong",        // Reads the command line.
 			"github.com/gofrs/flock",            // Tells whether a server runs.
@@ -55,7 +55,7 @@ var places = map[string]place{
 		ours: []string{
 			"grahak", "grahak/internal/config", "grahak/internal/disk",
 			"grahak/internal/api", "grahak/internal/ops", "grahak/internal/web", "grahak/internal/tlscert",
-			"grahak/internal/sqlstore", "grahak/internal/seal", "grahak/internal/telemetry",
+			"grahak/internal/sqlstore", "grahak/internal/seal", "grahak/internal/backup", "grahak/internal/telemetry",
 		},
 		others: []string{"github.com/gofrs/flock"},
 		denied: []string{"database/sql"},
@@ -67,7 +67,8 @@ var places = map[string]place{
 	"grahak/internal/ops": {ours: []string{"grahak", "grahak/internal/web"}, denied: []string{"database/sql"}},
 	"grahak/internal/web": {ours: []string{"grahak"}, others: []string{"golang.org/x/net/netutil"}, denied: []string{"database/sql"}},
 
-	"grahak/internal/disk": {others: []string{"golang.org/x/sys"}, denied: []string{"net/http", "database/sql"}},
+	"grahak/internal/backup": {denied: []string{"net/http", "database/sql"}},
+	"grahak/internal/disk":   {others: []string{"golang.org/x/sys"}, denied: []string{"net/http", "database/sql"}},
 	"grahak/internal/sqlstore": {
 		ours:   []string{"grahak", "grahak/internal/disk"},
 		others: []string{"modernc.org/sqlite", "github.com/pressly/goose/v3"},
