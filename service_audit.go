@@ -104,6 +104,9 @@ func (a *audit) run(ctx context.Context, progress func(int64)) error {
 		return err
 	}
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		segments, err := a.store.Chain(ctx, m, a.head.Position, auditSegments)
 		if err != nil {
 			return err
