@@ -172,16 +172,12 @@ func makeDataDir(dir string) error {
 }
 
 // takeLock makes sure that no other server uses the data folder.
-func (s *Server) takeLock() error {
-	s.lock = flock.New(s.cfg.LockFile(), flock.SetPermissions(0o600))
-	got, err := s.lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("the data folder %s cannot be written: make it writable for this user, or give another with --data (%w)", s.cfg.Dir, err)
+func (s *Server) takeLock() (err error) {
+	s.lock, err = tryLock(s.cfg.Data)
+	if err == nil && s.lock == nil {
+		return fmt.Errorf("another grahak serve, or a seal rotate, is using the data folder %s: stop it, or give another folder with --data", s.cfg.Dir)
 	}
-	if !got {
-		return fmt.Errorf("another grahak serve is using the data folder %s: stop it, or give another folder with --data", s.cfg.Dir)
-	}
-	return nil
+	return err
 }
 
 // tls returns the configuration of the API's listener, nil for plain HTTP.

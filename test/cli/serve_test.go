@@ -212,7 +212,7 @@ func TestPortInUse(t *testing.T) {
 // TestSecondServer checks that a data folder serves one server at a time, and that the first goes on undisturbed.
 func TestSecondServer(t *testing.T) {
 	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
-	run(t, serve(s.Data)...).refused(t, 1, `^another grahak serve is using the data folder .*: stop it, or give another folder with --data$`)
+	run(t, serve(s.Data)...).refused(t, 1, `^another grahak serve, or a seal rotate, is using the data folder .*: stop it, or give another folder with --data$`)
 	caller{base: s.BaseURL, key: s.Key}.create(t, "first")
 	s.Kill(t)
 	// A server that crashed does not keep the folder.
