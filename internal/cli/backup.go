@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"grahak/internal/app"
+	"grahak/internal/backup"
+	"grahak/internal/config"
+)
+
+type backupCmd struct {
+	File string `arg:"" help:"The file to write, which must not exist. Put it on another disk, and never with the master key."`
+	config.Data
+	jsonFlag
+}
+
+// Help is what `grahak backup --help` says above the flags.
+func (backupCmd) Help() string {
+	return `  grahak backup /mnt/backups/$(date +%F).grahak
+  grahak restore --verify-only /mnt/backups/$(date +%F).grahak
+
+It works beside a running server, which goes on writing, and without one. All that was acknowledged before it began is in the file. Customers are sealed in it, and merchants' keys wrapped under the master key, which is not in it: keep that apart. The server's write-ahead log grows while it runs.`
+}
+
+// Run makes a backup.
+func (c backupCmd) Run(ctx context.Context, std Streams) error {
+	return target{Data: c.Data}.with(ctx, std, func(d *app.Data) error {
+		bar := steps{std: std}
+		made, err := d.Backup(ctx, c.File, version(), bar.set)
+		bar.finish()
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(std.Out, toBackupJSON(made))
+		}
+		_, err = fmt.Fprintf(std.Out, "Wrote %s: %s.\n%s\n", made.Path, contents(made), sum(made))
+		return err
+	})
+}
+
+// contents says what is in a backup.
+func contents(b app.Backup) string {
+	key := "without any merchant's keys"
+	if b.MasterKeyID != "" {
+		key = "sealed under master key " + b.MasterKeyID
+	}
+	return fmt.Sprintf("%d customers of %d merchants (%s) as of %s, %.1f MiB, %s",
+		b.Customers(), len(b.Merchants), b.Environment, stamp(b.MadeAt), float64(b.Bytes)/(1<<20), key)
+}
+
+// sum is the sum of a whole backup file, which other programs can check, too.
+func sum(b app.Backup) string { return "SHA-256 " + hex.EncodeToString(b.SHA256[:]) }
+
+// backupJSON is a backup for programs.
+type backupJSON struct {
+	File        string            `json:"file"`
+	Bytes       int64             `json:"bytes"`
+	SHA256      string            `json:"sha256"`
+	MadeAt      *string           `json:"made_at"`
+	Program     string            `json:"program"`
+	Schema      int64             `json:"schema_version"`
+	Environment string            `json:"environment"`
+	MasterKeyID string            `json:"master_key_id"`
+	Customers   int64             `json:"customers"`
+	Merchants   []backup.Merchant `json:"merchants"`
+}
+
+func toBackupJSON(b app.Backup) backupJSON {
+	return backupJSON{
+		File: b.Path, Bytes: b.Bytes, SHA256: hex.EncodeToString(b.SHA256[:]), MadeAt: jsonTime(b.MadeAt), Program: b.Program,
+		Schema: b.Schema, Environment: b.Environment, MasterKeyID: b.MasterKeyID, Customers: b.Customers(), Merchants: b.Merchants,
+	}
+}
+
+// steps shows the progress of work that has several steps, one bar after the
+// other.
+type steps struct {
+	std  Streams
+	step string
+	bar  *progress
+}
+
+// set shows how far a step is.
+func (s *steps) set(step string, done, total int64) {
+	if s.bar == nil || s.step != step {
+		s.finish()
+		s.step, s.bar = step, newProgress(s.std, step)
+	}
+	s.bar.set(done, total)
+}
+
+// finish takes the bar away.
+func (s *steps) finish() {
+	if s.bar != nil {
+		s.bar.finish()
+	}
+}
