@@ -71,7 +71,7 @@ var places = map[string]place{
 	"grahak/internal/disk":   {others: []string{"golang.org/x/sys"}, denied: []string{"net/http", "database/sql"}},
 	"grahak/internal/sqlstore": {
 		ours:   []string{"grahak", "grahak/internal/disk"},
-		others: []string{"modernc.org/sqlite", "github.com/pressly/goose/v3"},
+		others: []string{"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3"},
 		denied: []string{"net/http"},
 	},
 	"grahak/internal/seal":      {ours: []string{"grahak", "grahak/internal/disk"}, others: []string{"github.com/tink-crypto/tink-go/v2"}, denied: []string{"net/http", "database/sql"}},

@@ -50,14 +50,9 @@ func (s *Store) CopyTo(ctx context.Context, target string, progress func(done, t
 	if target, err = filepath.Abs(target); err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", "")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
 	// The connection cannot write the database, and it overwrites what is free
 	// in a page of the copy.
-	c, err := newConn(db.Driver(), dsn(Config{Path: s.path, LockWait: copyWait}, "secure_delete(1)")+"&mode=ro")
+	c, err := newConn(dsn(Config{Path: s.path, LockWait: copyWait}, "secure_delete(1)") + "&mode=ro")
 	if err != nil {
 		return storageError(err)
 	}
@@ -108,7 +103,7 @@ func (s *Store) openCopy(ctx context.Context) error {
 	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
 		return err
 	}
-	lookUpConns, err := s.connectReaders(db.Driver(), readOnly)
+	lookUpConns, err := s.connectReaders(readOnly)
 	if err != nil {
 		return err
 	}

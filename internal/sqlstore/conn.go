@@ -3,45 +3,111 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
+	"unsafe"
+
+	"modernc.org/libc"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // conn is one database connection with the statements prepared on it. It is
 // used by one goroutine at a time.
 //
-// It speaks to the driver itself: a pool that finds a connection, locks it,
-// converts each argument and copies each column twice would cost as much as a
-// look-up does.
+// It speaks to SQLite itself. The driver for database/sql would lock the
+// connection for each value, ask for the names and types of all columns of each
+// result and allocate for each argument, which costs more than a look-up does.
 //
 // Statements run without a request's context on purpose: SQLite answers a
 // cancelled statement by rolling back the whole transaction, with everybody
 // else's writes in it. See during for the few that may be cancelled.
 type conn struct {
-	driver     driver.Conn     // nil when closed
-	ctx        context.Context // of statements
-	statements map[string]statement
-	batch      batch               // what the transaction that runs has made so far; the writer's only
-	args       []driver.NamedValue // of the statement that runs
-	values     []driver.Value      // of the row that was read last
+	tls        *libc.TLS
+	db         uintptr // 0 when closed
+	statements map[string]*statement
+	batch      batch // what the transaction that runs has made so far; the writer's only
 }
 
 // statement is a prepared statement.
-type statement interface {
-	driver.Stmt
-	driver.StmtExecContext
-	driver.StmtQueryContext
+type statement struct {
+	conn *conn
+	ptr  uintptr
+	// params has, for each parameter in SQLite's order, the argument that
+	// stands for it.
+	params []int
+	// The text and bytes of the arguments are in memory of SQLite's own, which
+	// does not move.
+	arguments uintptr
+	size      int
 }
 
-func newConn(d driver.Driver, dsn string) (*conn, error) {
-	c, err := d.Open(dsn)
+// sqliteError is an error of SQLite.
+type sqliteError struct {
+	code    int // extended result code
+	message string
+}
+
+func (e *sqliteError) Error() string { return e.message + " (" + strconv.Itoa(e.code) + ")" }
+
+// newConn opens the database that dsn names, which exists, and runs its
+// pragmas: dsn is a file's URI as SQLite reads it, whose parameters _pragma are
+// those of the driver.
+func newConn(dsn string) (*conn, error) {
+	_, query, _ := strings.Cut(dsn, "?")
+	parameters, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{driver: c, ctx: context.Background(), statements: make(map[string]statement)}, nil
+	name, err := libc.CString(dsn)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{tls: libc.NewTLS(), statements: make(map[string]*statement)}
+	defer libc.Xfree(c.tls, name)
+	slot := libc.Xcalloc(c.tls, 1, pointerSize)
+	defer libc.Xfree(c.tls, slot)
+	// One goroutine at a time uses it, so SQLite need not lock it.
+	const flags = sqlite3.SQLITE_OPEN_READWRITE | sqlite3.SQLITE_OPEN_URI | sqlite3.SQLITE_OPEN_NOMUTEX | sqlite3.SQLITE_OPEN_EXRESCODE
+	rc := sqlite3.Xsqlite3_open_v2(c.tls, name, slot, flags, 0)
+	c.db = pointerAt(slot)
+	if rc != sqlite3.SQLITE_OK {
+		return nil, errors.Join(c.fault(rc), c.close())
+	}
+	for _, pragma := range parameters["_pragma"] {
+		if _, err := c.exec("PRAGMA " + pragma); err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+	}
+	return c, nil
+}
+
+const pointerSize = libc.Tsize_t(unsafe.Sizeof(uintptr(0)))
+
+// memory is n bytes of SQLite's memory at p. They are valid as long as SQLite
+// says.
+func memory(p uintptr, n int) []byte {
+	// A conversion would be taken for one of a Go pointer that was kept as a
+	// number; this memory is not Go's.
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), n) //nolint:gosec // SQLite's memory is reached in no other way.
+}
+
+// pointerAt returns the pointer that is stored at p.
+func pointerAt(p uintptr) uintptr {
+	return **(**uintptr)(unsafe.Pointer(&p)) //nolint:gosec // As in memory.
+}
+
+// fault is the error for a result code.
+func (c *conn) fault(rc int32) error {
+	message := libc.GoString(sqlite3.Xsqlite3_errstr(c.tls, rc))
+	if c.db != 0 && sqlite3.Xsqlite3_extended_errcode(c.tls, c.db) == rc {
+		message = libc.GoString(sqlite3.Xsqlite3_errmsg(c.tls, c.db))
+	}
+	return &sqliteError{code: int(rc), message: message}
 }
 
 // errClosed is returned by a connection that is closed.
@@ -50,15 +116,19 @@ var errClosed = errors.New("the database connection is closed")
 // close closes the connection and its statements. It may be called more than
 // once.
 func (c *conn) close() error {
-	if c.driver == nil {
+	if c.db == 0 {
 		return nil
 	}
-	var err error
-	for _, stmt := range c.statements {
-		err = errors.Join(err, stmt.Close())
+	for _, s := range c.statements {
+		sqlite3.Xsqlite3_finalize(c.tls, s.ptr)
+		libc.Xfree(c.tls, s.arguments)
 	}
-	err = errors.Join(err, c.driver.Close())
-	c.driver, c.statements = nil, nil
+	var err error
+	if rc := sqlite3.Xsqlite3_close_v2(c.tls, c.db); rc != sqlite3.SQLITE_OK {
+		err = c.fault(rc)
+	}
+	c.tls.Close()
+	c.db, c.statements = 0, nil
 	return err
 }
 
@@ -66,9 +136,18 @@ func (c *conn) close() error {
 // it then returns. It is for what takes long and shares no transaction with
 // anybody.
 func (c *conn) during(ctx context.Context, fn func() error) error {
-	c.ctx = ctx
-	defer func() { c.ctx = context.Background() }()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		// A TLS is for one goroutine.
+		tls := libc.NewTLS()
+		defer tls.Close()
+		sqlite3.Xsqlite3_interrupt(tls, c.db)
+	})
 	err := fn()
+	if !stop() {
+		<-interrupted
+	}
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -77,152 +156,247 @@ func (c *conn) during(ctx context.Context, fn func() error) error {
 
 // prepare returns query prepared, from memory after the first time. The
 // queries of a process are its constants, so there are few.
-func (c *conn) prepare(query string) (statement, error) {
-	if stmt := c.statements[query]; stmt != nil {
-		return stmt, nil
+func (c *conn) prepare(query string) (*statement, error) {
+	if s := c.statements[query]; s != nil {
+		return s, nil
 	}
-	if c.driver == nil {
+	if c.db == 0 {
 		return nil, errClosed
 	}
-	prepared, err := c.driver.Prepare(query)
+	text, err := libc.CString(query)
 	if err != nil {
 		return nil, err
 	}
-	stmt, ok := prepared.(statement)
-	if !ok {
-		return nil, errors.Join(errors.New("the database driver cannot run a statement with a context"), prepared.Close())
+	defer libc.Xfree(c.tls, text)
+	slot := libc.Xcalloc(c.tls, 1, pointerSize)
+	defer libc.Xfree(c.tls, slot)
+	if rc := sqlite3.Xsqlite3_prepare_v2(c.tls, c.db, text, int32(len(query)+1), slot, 0); rc != sqlite3.SQLITE_OK {
+		return nil, c.fault(rc)
 	}
-	c.statements[query] = stmt
-	return stmt, nil
+	s := &statement{conn: c, ptr: pointerAt(slot)}
+	for i := range sqlite3.Xsqlite3_bind_parameter_count(c.tls, s.ptr) {
+		name := libc.GoString(sqlite3.Xsqlite3_bind_parameter_name(c.tls, s.ptr, i+1))
+		n := 0
+		if len(name) > 1 {
+			n, _ = strconv.Atoi(name[1:])
+		}
+		if n < 1 {
+			sqlite3.Xsqlite3_finalize(c.tls, s.ptr)
+			return nil, fmt.Errorf("parameters are $1, $2 …, but one is %q", name)
+		}
+		s.params = append(s.params, n-1)
+	}
+	c.statements[query] = s
+	return s, nil
 }
 
-// bind returns args for the driver. They are valid until the next call.
-func (c *conn) bind(args []any) []driver.NamedValue {
-	c.args = c.args[:0]
-	for i, arg := range args {
-		if n, ok := arg.(int); ok {
-			arg = int64(n)
+// bind sets the parameters of the statement.
+func (s *statement) bind(args []any) error {
+	need := 0
+	for _, n := range s.params {
+		if n >= len(args) {
+			return fmt.Errorf("argument $%d is missing", n+1)
 		}
-		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: arg})
+		switch v := args[n].(type) {
+		case string:
+			need += len(v)
+		case []byte:
+			need += len(v)
+		}
 	}
-	return c.args
+	tls := s.conn.tls
+	if need > s.size || s.arguments == 0 {
+		libc.Xfree(tls, s.arguments)
+		s.size = max(256, 2*need)
+		if s.arguments = libc.Xmalloc(tls, libc.Tsize_t(s.size)); s.arguments == 0 {
+			s.size = 0
+			return &sqliteError{code: sqlite3.SQLITE_NOMEM, message: "out of memory"}
+		}
+	}
+	free := memory(s.arguments, s.size)
+	at := s.arguments
+	for i, n := range s.params {
+		index := int32(i + 1)
+		var rc int32
+		switch v := args[n].(type) {
+		case nil:
+			rc = sqlite3.Xsqlite3_bind_null(tls, s.ptr, index)
+		case int:
+			rc = sqlite3.Xsqlite3_bind_int64(tls, s.ptr, index, int64(v))
+		case int64:
+			rc = sqlite3.Xsqlite3_bind_int64(tls, s.ptr, index, v)
+		case string:
+			rc = sqlite3.Xsqlite3_bind_text(tls, s.ptr, index, at, int32(len(v)), sqlite3.SQLITE_STATIC)
+			copy(free, v)
+			free, at = free[len(v):], at+uintptr(len(v))
+		case []byte:
+			rc = sqlite3.Xsqlite3_bind_blob(tls, s.ptr, index, at, int32(len(v)), sqlite3.SQLITE_STATIC)
+			copy(free, v)
+			free, at = free[len(v):], at+uintptr(len(v))
+		default:
+			return fmt.Errorf("a %T cannot be an argument", v)
+		}
+		if rc != sqlite3.SQLITE_OK {
+			return s.conn.fault(rc)
+		}
+	}
+	return nil
 }
 
 // exec runs query and returns how many rows it changed. Arguments are strings,
 // byte slices, int, int64 or nil, and are not kept.
 func (c *conn) exec(query string, args ...any) (int64, error) {
-	stmt, err := c.prepare(query)
+	s, err := c.prepare(query)
 	if err != nil {
 		return 0, err
 	}
-	result, err := stmt.ExecContext(c.ctx, c.bind(args))
+	if err := s.bind(args); err != nil {
+		return 0, err
+	}
+	rc := sqlite3.Xsqlite3_step(c.tls, s.ptr)
+	for rc == sqlite3.SQLITE_ROW {
+		rc = sqlite3.Xsqlite3_step(c.tls, s.ptr)
+	}
+	if rc != sqlite3.SQLITE_DONE {
+		err = c.fault(rc)
+	}
+	// After an error, resetting returns the same error once more.
+	sqlite3.Xsqlite3_reset(c.tls, s.ptr)
 	if err != nil {
 		return 0, err
 	}
-	return result.RowsAffected()
+	return sqlite3.Xsqlite3_changes64(c.tls, c.db), nil
 }
 
-// row is one row of a result, or the error of getting it. It is valid until
-// the next statement on its connection.
-type row struct {
-	values []driver.Value
-	err    error
+// row is one row of a result.
+type row interface {
+	// Scan copies the columns into dest, pointers to string, []byte (nil for
+	// NULL), int, int64, [sql.NullInt64] or [sql.NullString]. If there is no row
+	// it returns [sql.ErrNoRows].
+	Scan(dest ...any) error
 }
 
-// Scan copies the columns into dest, pointers to string, []byte (nil for NULL),
-// int, int64, [sql.NullInt64] or [sql.NullString]. If there was no row it returns
-// [sql.ErrNoRows].
-func (r row) Scan(dest ...any) error {
-	if r.err != nil {
-		return r.err
-	}
-	if len(dest) != len(r.values) {
-		return fmt.Errorf("a row of %d columns cannot be read as %d", len(r.values), len(dest))
+// Scan implements [row] for the row that s has come to.
+func (s *statement) Scan(dest ...any) error {
+	if n := int(sqlite3.Xsqlite3_column_count(s.conn.tls, s.ptr)); n != len(dest) {
+		return fmt.Errorf("a row of %d columns cannot be read as %d", n, len(dest))
 	}
 	for i, d := range dest {
-		if err := assign(d, r.values[i]); err != nil {
+		if err := s.column(int32(i), d); err != nil {
 			return fmt.Errorf("column %d: %w", i+1, err)
 		}
 	}
 	return nil
 }
 
-// assign stores the column v in the variable that dest points to.
-func assign(dest any, v driver.Value) error {
+// column stores the column i in the variable that dest points to.
+func (s *statement) column(i int32, dest any) error {
+	tls := s.conn.tls
+	kind := sqlite3.Xsqlite3_column_type(tls, s.ptr, i)
 	switch d := dest.(type) {
 	case *string:
-		if s, ok := v.(string); ok {
-			*d = s
+		if kind == sqlite3.SQLITE_TEXT {
+			*d = s.text(i)
 			return nil
 		}
 	case *[]byte:
-		if b, ok := v.([]byte); ok || v == nil {
-			*d = b
+		switch kind {
+		case sqlite3.SQLITE_NULL:
+			*d = nil
+			return nil
+		case sqlite3.SQLITE_BLOB:
+			p := sqlite3.Xsqlite3_column_blob(tls, s.ptr, i)
+			*d = make([]byte, sqlite3.Xsqlite3_column_bytes(tls, s.ptr, i))
+			copy(*d, memory(p, len(*d)))
 			return nil
 		}
 	case *int64:
-		if n, ok := v.(int64); ok {
-			*d = n
+		if kind == sqlite3.SQLITE_INTEGER {
+			*d = sqlite3.Xsqlite3_column_int64(tls, s.ptr, i)
 			return nil
 		}
 	case *int:
-		if n, ok := v.(int64); ok {
-			*d = int(n)
+		if kind == sqlite3.SQLITE_INTEGER {
+			*d = int(sqlite3.Xsqlite3_column_int64(tls, s.ptr, i))
 			return nil
 		}
 	case *sql.NullInt64:
-		return d.Scan(v)
+		*d = sql.NullInt64{}
+		if kind == sqlite3.SQLITE_NULL {
+			return nil
+		}
+		d.Valid = true
+		return s.column(i, &d.Int64)
 	case *sql.NullString:
-		return d.Scan(v)
+		*d = sql.NullString{}
+		if kind == sqlite3.SQLITE_NULL {
+			return nil
+		}
+		d.Valid = true
+		return s.column(i, &d.String)
 	}
-	return fmt.Errorf("a %T does not go into a %T", v, dest)
+	return fmt.Errorf("a value of type %d does not go into a %T", kind, dest)
 }
 
-// queryRow runs a query that returns at most one row that matters.
-func (c *conn) queryRow(query string, args ...any) row {
-	found := row{err: sql.ErrNoRows}
-	err := c.query(func(r row) error {
-		found = r
+func (s *statement) text(i int32) string {
+	p := sqlite3.Xsqlite3_column_text(s.conn.tls, s.ptr, i)
+	return string(memory(p, int(sqlite3.Xsqlite3_column_bytes(s.conn.tls, s.ptr, i))))
+}
+
+// firstRow is the first row of a query that runs when it is read.
+type firstRow struct {
+	conn  *conn
+	query string
+	args  []any
+}
+
+// queryRow returns the first row of a query, which runs when that is read.
+func (c *conn) queryRow(query string, args ...any) row { return firstRow{c, query, args} }
+
+// Scan implements [row].
+func (f firstRow) Scan(dest ...any) error {
+	found := false
+	err := f.conn.query(func(r row) error {
+		found = true
+		if err := r.Scan(dest...); err != nil {
+			return err
+		}
 		return io.EOF
-	}, query, args...)
-	if err != nil {
-		return row{err: err}
+	}, f.query, f.args...)
+	if err == nil && !found {
+		return sql.ErrNoRows
 	}
-	return found
+	return err
 }
 
 // query runs a query and hands each row to scan, until that returns an error.
 // io.EOF from scan ends the query without being an error of it.
-func (c *conn) query(scan func(row) error, query string, args ...any) (err error) {
-	stmt, err := c.prepare(query)
+func (c *conn) query(scan func(row) error, query string, args ...any) error {
+	s, err := c.prepare(query)
 	if err != nil {
 		return err
 	}
-	rows, err := stmt.QueryContext(c.ctx, c.bind(args))
-	if err != nil {
+	if err := s.bind(args); err != nil {
 		return err
 	}
+	// A statement that is not reset keeps its moment.
 	defer func() {
-		// After an error of a row, closing returns the same error once more.
-		if closeErr := rows.Close(); err == nil {
-			err = closeErr
+		if c.db != 0 {
+			sqlite3.Xsqlite3_reset(c.tls, s.ptr)
 		}
 	}()
-	columns := len(rows.Columns())
-	if cap(c.values) < columns {
-		c.values = make([]driver.Value, columns)
-	}
-	values := c.values[:columns]
 	for {
-		err := rows.Next(values)
-		if err == nil {
-			err = scan(row{values: values})
-		}
-		if errors.Is(err, io.EOF) {
+		switch rc := sqlite3.Xsqlite3_step(c.tls, s.ptr); rc {
+		case sqlite3.SQLITE_ROW:
+			if err := scan(s); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		case sqlite3.SQLITE_DONE:
 			return nil
-		}
-		if err != nil {
-			return err
+		default:
+			return c.fault(rc)
 		}
 	}
 }

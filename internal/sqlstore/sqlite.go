@@ -130,11 +130,15 @@ const schemaVersionQuery = `SELECT coalesce(max(version_id), 0) FROM goose_db_ve
 // primary returns the primary result code in err's chain, and false if err
 // does not come from SQLite.
 func primary(err error) (int, bool) {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return 0, false
+	var own *sqliteError
+	if errors.As(err, &own) {
+		return own.code & 0xff, true
 	}
-	return e.Code() & 0xff, true
+	var e *sqlite.Error // of migrations
+	if errors.As(err, &e) {
+		return e.Code() & 0xff, true
+	}
+	return 0, false
 }
 
 // damaged reports whether err says that the file is not a sound database.

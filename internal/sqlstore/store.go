@@ -9,7 +9,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -122,15 +121,15 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
 		return err
 	}
-	lookUpConns, err := s.connectReaders(db.Driver(), func(cacheKiB int) string { return readerDSN(cfg, cacheKiB) })
+	lookUpConns, err := s.connectReaders(func(cacheKiB int) string { return readerDSN(cfg, cacheKiB) })
 	if err != nil {
 		return err
 	}
-	checkpointConn, err := s.connect(db.Driver(), writerDSN(cfg))
+	checkpointConn, err := s.connect(writerDSN(cfg))
 	if err != nil {
 		return err
 	}
-	writeConn, err := s.connect(db.Driver(), writerDSN(cfg))
+	writeConn, err := s.connect(writerDSN(cfg))
 	if err != nil {
 		return err
 	}
@@ -151,10 +150,10 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 
 // connectReaders makes the connections of all reads. It returns those of look-ups
 // of customers.
-func (s *Store) connectReaders(d driver.Driver, dsn func(cacheKiB int) string) ([]*conn, error) {
+func (s *Store) connectReaders(dsn func(cacheKiB int) string) ([]*conn, error) {
 	s.readers = make(chan *conn, readConns)
 	for range cap(s.readers) {
-		c, err := s.connect(d, dsn(readerCacheKiB))
+		c, err := s.connect(dsn(readerCacheKiB))
 		if err != nil {
 			return nil, err
 		}
@@ -163,7 +162,7 @@ func (s *Store) connectReaders(d driver.Driver, dsn func(cacheKiB int) string) (
 	lookUpConns := make([]*conn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
 	for i := range lookUpConns {
 		var err error
-		if lookUpConns[i], err = s.connect(d, dsn(lookUpCacheKiB)); err != nil {
+		if lookUpConns[i], err = s.connect(dsn(lookUpCacheKiB)); err != nil {
 			return nil, err
 		}
 	}
@@ -180,8 +179,8 @@ func (s *Store) startLookUps(conns []*conn) {
 }
 
 // connect returns a connection that is held until the store is closed.
-func (s *Store) connect(d driver.Driver, dsn string) (*conn, error) {
-	c, err := newConn(d, dsn)
+func (s *Store) connect(dsn string) (*conn, error) {
+	c, err := newConn(dsn)
 	if err == nil {
 		s.held = append(s.held, c)
 	}
