@@ -85,7 +85,7 @@ func Start(ctx context.Context, cfg config.Server, opts Options) (*Server, error
 }
 
 func (s *Server) start(ctx context.Context, opts Options) error {
-	if err := makeDataDir(s.cfg.Dir); err != nil {
+	if _, err := makeDataDir(s.cfg.Dir); err != nil {
 		return err
 	}
 	if err := s.takeLock(); err != nil {
@@ -154,21 +154,27 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	return nil
 }
 
-// makeDataDir makes the data folder, for this user only, if it does not exist.
-func makeDataDir(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
+// makeDataDir makes the data folder, for this user only, if it does not exist,
+// and the folders above it. It returns those that it made, the deepest first.
+func makeDataDir(dir string) (made []string, err error) {
+	for up := filepath.Clean(dir); ; up = filepath.Dir(up) {
+		if _, err := os.Stat(up); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, up)
 	}
-	err := os.MkdirAll(dir, 0o700)
+	err = os.MkdirAll(dir, 0o700)
 	switch {
 	case err == nil:
-		return disk.SyncDir(filepath.Dir(filepath.Clean(dir)))
+		for _, dir := range made {
+			err = errors.Join(err, disk.SyncDir(filepath.Dir(dir)))
+		}
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("the data folder %s cannot be made: make it writable for this user, or give another with --data (%w)", dir, err)
+		err = fmt.Errorf("the data folder %s cannot be made: make it writable for this user, or give another with --data (%w)", dir, err)
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("the data folder %s is a file: give a folder with --data (%w)", dir, err)
+		err = fmt.Errorf("the data folder %s is a file: give a folder with --data (%w)", dir, err)
 	}
-	return err
+	return made, err
 }
 
 // takeLock makes sure that no other server uses the data folder.

@@ -45,13 +45,14 @@ const spareSpace = 16 << 20
 // after an error, too. program is the version of this one. Errors are one
 // sentence.
 func (d *Data) Backup(ctx context.Context, path, program string, progress Progress) (b Backup, err error) {
+	defer func() { err = orInterrupted(ctx, err) }()
 	f, err := createPartial(path)
 	if err != nil {
 		return Backup{}, err
 	}
 	defer func() {
 		if err != nil {
-			err = cleanUp(ctx, f, err)
+			err = cleanUp(f, err)
 		}
 	}()
 	size, err := d.Store.CopySize(ctx)
@@ -109,16 +110,21 @@ func createPartial(path string) (*os.File, error) {
 
 // cleanUp removes a file that did not become whole because of err, and returns
 // err as one sentence.
-func cleanUp(ctx context.Context, f *os.File, err error) error {
+func cleanUp(f *os.File, err error) error {
 	free, freeErr := disk.Free(filepath.Dir(f.Name()))
-	switch {
-	case ctx.Err() != nil:
-		err = errors.New("interrupted; nothing was left behind")
-	case errors.Is(err, syscall.ENOSPC), freeErr == nil && free < 1<<20:
+	if errors.Is(err, syscall.ENOSPC) || freeErr == nil && free < 1<<20 {
 		err = fmt.Errorf("the disk that holds %s is full: free some space, or use another disk", filepath.Dir(f.Name()))
 	}
 	_ = f.Close()
 	return errors.Join(err, os.Remove(f.Name()))
+}
+
+// orInterrupted is err, if any, or that it was the user who ended the work.
+func orInterrupted(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return errors.New("interrupted; nothing was left behind")
+	}
+	return err
 }
 
 // publish gives f, which is whole and on disk, its name.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -34,17 +33,18 @@ type Verified struct {
 // VerifyBackup reads a backup to its end and checks that everything in it fits.
 // It looks for the master key where key says or else in the data folder. Errors
 // are one sentence.
-func VerifyBackup(ctx context.Context, path string, data config.Data, key config.MasterKey, progress Progress) (Verified, error) {
-	v, err := newVerifier(ctx, path, data, key, progress)
+func VerifyBackup(ctx context.Context, path string, data config.Data, key config.MasterKey, progress Progress) (_ Verified, err error) {
+	defer func() { err = orInterrupted(ctx, err) }()
+	v, err := newVerifier(path, data, key, progress)
 	if err != nil {
 		return Verified{}, err
 	}
-	defer v.close()
+	defer v.masters.Close()
+	if err := v.findMasterKey(ctx); err != nil {
+		return Verified{}, err
+	}
 	if v.Backup, err = readBackup(ctx, path, io.Discard, progress.bytes("Reading")); err == nil {
 		err = v.check(ctx, path)
-	}
-	if ctx.Err() != nil {
-		err = errors.New("interrupted")
 	}
 	return v.Verified, err
 }
@@ -54,23 +54,27 @@ func VerifyBackup(ctx context.Context, path string, data config.Data, key config
 // it gives it its name. Whatever it made is gone again after an error. Errors are
 // one sentence.
 func Restore(ctx context.Context, path string, data config.Data, key config.MasterKey, progress Progress) (_ Verified, err error) {
-	v, err := newVerifier(ctx, path, data, key, progress)
+	defer func() { err = orInterrupted(ctx, err) }()
+	v, err := newVerifier(path, data, key, progress)
 	if err != nil {
 		return Verified{}, err
 	}
-	defer v.close()
+	defer v.masters.Close()
 	release, err := claimFolder(data)
 	if err != nil {
 		return Verified{}, err
 	}
 	defer func() { release(err != nil) }()
+	if err := v.findMasterKey(ctx); err != nil {
+		return Verified{}, err
+	}
 	f, err := createPartial(data.Database())
 	if err != nil {
 		return Verified{}, err
 	}
 	defer func() {
 		if err != nil {
-			err = cleanUp(ctx, f, err)
+			err = cleanUp(f, err)
 		}
 	}()
 	if free, err := disk.Free(data.Dir); err == nil && free < uint64(v.Database.Bytes)+spareSpace {
@@ -92,8 +96,8 @@ func Restore(ctx context.Context, path string, data config.Data, key config.Mast
 // claimFolder makes the data folder, if there is none, and keeps servers out of
 // it until release is called, which removes what was made if it is to undo it.
 func claimFolder(data config.Data) (release func(undo bool), err error) {
-	made := missingFolders(data.Dir)
-	if err := makeDataDir(data.Dir); err != nil {
+	made, err := makeDataDir(data.Dir)
+	if err != nil {
 		return nil, err
 	}
 	undo := func() {
@@ -133,17 +137,6 @@ func claimFolder(data config.Data) (release func(undo bool), err error) {
 	}, nil
 }
 
-// missingFolders returns which of dir and the folders above it do not exist,
-// the deepest first.
-func missingFolders(dir string) (list []string) {
-	for dir = filepath.Clean(dir); ; dir = filepath.Dir(dir) {
-		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-			return list
-		}
-		list = append(list, dir)
-	}
-}
-
 // verifier checks one backup.
 type verifier struct {
 	Verified
@@ -152,9 +145,9 @@ type verifier struct {
 	progress Progress
 }
 
-// newVerifier checks what can be known of a backup without reading it: that this
-// program knows its schema, and that a master key that is there is the right one.
-func newVerifier(ctx context.Context, path string, data config.Data, key config.MasterKey, progress Progress) (*verifier, error) {
+// newVerifier opens a backup, and checks that this program knows its schema. The
+// caller closes its masters.
+func newVerifier(path string, data config.Data, key config.MasterKey, progress Progress) (*verifier, error) {
 	file, err := backup.Open(path)
 	if err != nil {
 		return nil, err
@@ -170,21 +163,24 @@ func newVerifier(ctx context.Context, path string, data config.Data, key config.
 	if m.Schema > newest {
 		return nil, fmt.Errorf("the backup %s has schema version %d, but this grahak knows only up to %d: use the newer grahak that made it", path, m.Schema, newest)
 	}
-	v := &verifier{path: path, progress: progress, masters: seal.NewMasterKeys(masterKeySource(data, key), 0)}
+	v := &verifier{path: path, masters: seal.NewMasterKeys(masterKeySource(data, key), 0), progress: progress}
 	v.Manifest, v.Older = m, m.Schema < newest
-	if m.MasterKeyID == "" {
-		return v, nil
-	}
-	_, err = v.masters.Key(ctx, m.MasterKeyID)
-	if lost := (lostMasterKey{}); err != nil && !errors.As(err, &lost) {
-		v.close()
-		return nil, err
-	}
-	v.MasterKey = err == nil
 	return v, nil
 }
 
-func (v *verifier) close() { v.masters.Close() }
+// findMasterKey looks for the master key that the backup is sealed under. That
+// there is none is no error, but that there is another is one.
+func (v *verifier) findMasterKey(ctx context.Context) error {
+	if v.MasterKeyID == "" {
+		return nil
+	}
+	_, err := v.masters.Key(ctx, v.MasterKeyID)
+	if lost := (lostMasterKey{}); err != nil && !errors.As(err, &lost) {
+		return err
+	}
+	v.MasterKey = err == nil
+	return nil
+}
 
 // check checks the database at path, whose bytes are known to be those that
 // were backed up: whether it was sound then, and whether it is what the manifest
