@@ -45,7 +45,11 @@ type commands struct {
 	Merchant merchantCmd `cmd:"" help:"Make, list and disable merchants."`
 	Key      keyCmd      `cmd:"" help:"Make, import, list, revoke and rotate API keys."`
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
-	Customer customerCmd `cmd:"" help:"Look at a merchant's customers."`
+	Customer customerCmd `cmd:"" help:"Find, export and erase a merchant's customers."`
+	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`
+	Audit    auditCmd    `cmd:"" help:"Check that no event was altered or removed."`
+	Backup   backupCmd   `cmd:"" help:"Write everything into one file, while the server runs."`
+	Restore  restoreCmd  `cmd:"" help:"Make a data folder out of a backup, or check one."`
 	Doctor   doctorCmd   `cmd:"" help:"Check settings, data folder, disk, clock and database, and say how to mend what is wrong."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
@@ -227,6 +231,25 @@ func operator(merchant string) grahak.Caller {
 		name = u.Username
 	}
 	return grahak.Operator(grahak.MerchantID(merchant), "cli:"+name)
+}
+
+// merchantsOf returns the merchant that was named, or all if none was.
+func merchantsOf(ctx context.Context, d *app.Data, named string) ([]grahak.MerchantID, error) {
+	if named != "" {
+		m, err := d.Store.Merchant(ctx, grahak.MerchantID(named))
+		return []grahak.MerchantID{m.ID}, err
+	}
+	list, err := d.Service.Merchants(ctx)
+	ids := make([]grahak.MerchantID, len(list))
+	for i, m := range list {
+		ids[i] = m.ID
+	}
+	return ids, err
+}
+
+// about is err with the merchant it is about, as one sentence.
+func about(m grahak.MerchantID, err error) error {
+	return fmt.Errorf("merchant %s: %s", m, sentence(err))
 }
 
 // isTerminal reports whether a stream is a terminal.

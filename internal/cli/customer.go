@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"grahak"
 	"grahak/internal/app"
 )
 
 type customerCmd struct {
-	Get  customerGetCmd  `cmd:"" help:"Show one customer."`
-	List customerListCmd `cmd:"" help:"List customers, newest first."`
+	Get    customerGetCmd    `cmd:"" help:"Show one customer."`
+	List   customerListCmd   `cmd:"" help:"List or find customers, newest first."`
+	Export customerExportCmd `cmd:"" help:"Print everything that is held on one customer."`
+	Erase  customerEraseCmd  `cmd:"" help:"Erase one customer for good."`
 }
 
 // customerJSON is a customer for programs, in the wire's names.
@@ -67,10 +70,50 @@ func (c customerGetCmd) Run(ctx context.Context, std Streams) error {
 	})
 }
 
+// filterFlags choose among the customers those that have all that is given.
+type filterFlags struct {
+	Reference     *string `env:"GRAHAK_REFERENCE" placeholder:"TEXT" help:"Only the customer with this object_reference_id."`
+	Email         *string `env:"GRAHAK_EMAIL" placeholder:"ADDRESS" help:"Only customers with this e-mail address, in capital or small letters."`
+	Mobile        *string `env:"GRAHAK_MOBILE" placeholder:"DIGITS" help:"Only customers with this mobile number, without a country code."`
+	CountryCode   *string `env:"GRAHAK_COUNTRY_CODE" placeholder:"DIGITS" help:"With --mobile: only customers with this country code."`
+	CreatedAfter  *moment `env:"GRAHAK_CREATED_AFTER" placeholder:"TIME" help:"Only customers made at this time or later, such as 2026-03-17T14:13:37Z or 2026-03-17, which is that day from its start in UTC."`
+	CreatedBefore *moment `env:"GRAHAK_CREATED_BEFORE" placeholder:"TIME" help:"Only customers made before this time."`
+}
+
+// filter is the flags for the service.
+func (f filterFlags) filter() grahak.CustomerFilter {
+	text := func(s *string) grahak.Input {
+		if s == nil {
+			return grahak.Input{}
+		}
+		return grahak.Input{Value: *s, Given: true}
+	}
+	at := func(m *moment) grahak.Input {
+		if m == nil {
+			return grahak.Input{}
+		}
+		return grahak.Input{Value: m.Format(time.RFC3339Nano), Given: true}
+	}
+	return grahak.CustomerFilter{
+		Reference: text(f.Reference), Email: text(f.Email), MobileNumber: text(f.Mobile), MobileCountryCode: text(f.CountryCode),
+		CreatedFrom: at(f.CreatedAfter), CreatedBefore: at(f.CreatedBefore),
+	}
+}
+
+// wrongFilter says what is wrong with the flag of each field.
+var wrongFilter = map[grahak.Field]error{
+	grahak.FieldReference:         wrongUse("--reference has 1 to %d characters", grahak.MaxReference),
+	grahak.FieldMobileNumber:      wrongUse("--mobile has 1 to %d digits, without a country code", grahak.MaxMobileNumber),
+	grahak.FieldMobileCountryCode: wrongUse("--country-code has 1 to %d digits and goes with --mobile only", grahak.MaxCountryCode),
+	grahak.FieldEmail:             wrongUse("--email is not an e-mail address"),
+	grahak.FieldCursor:            errors.New("--after is not the cursor of a page of this merchant: take it from the end of the page before"),
+}
+
 type customerListCmd struct {
 	Count  int    `default:"10" env:"GRAHAK_COUNT" placeholder:"N" help:"How many to list, from 1 to 100."`
 	Offset int    `default:"0" env:"GRAHAK_OFFSET" placeholder:"N" help:"How many of the newest to skip, up to 10000."`
 	After  string `env:"GRAHAK_AFTER" placeholder:"CURSOR" help:"Go on after an earlier page, which ended with this cursor."`
+	filterFlags
 	merchantFlag
 	target
 	jsonFlag
@@ -96,9 +139,10 @@ func (c customerListCmd) Run(ctx context.Context, std Streams) error {
 		if _, err := d.Store.Merchant(ctx, grahak.MerchantID(c.Merchant)); err != nil {
 			return err
 		}
-		page, err := d.Service.Customers(ctx, c.caller(), grahak.ListQuery{Limit: c.Count, Offset: c.Offset, After: c.After})
-		if c.After != "" && grahak.CodeOf(err) == grahak.CodeInvalidField {
-			return errors.New("--after is not the cursor of a page of this merchant: take it from the end of the page before")
+		page, err := d.Service.Customers(ctx, c.caller(), grahak.ListQuery{Limit: c.Count, Offset: c.Offset, After: c.After, Filter: c.filter()})
+		var known *grahak.Error
+		if errors.As(err, &known) && len(known.Fields) > 0 && wrongFilter[known.Fields[0]] != nil {
+			return wrongFilter[known.Fields[0]]
 		}
 		if err != nil {
 			return err
@@ -121,7 +165,11 @@ func (c customerListCmd) Run(ctx context.Context, std Streams) error {
 		if err := table(std.Out, []string{"ID", "REFERENCE", "MOBILE", "E-MAIL", "FIRST NAME", "LAST NAME", "CREATED"}, rows); err != nil {
 			return err
 		}
-		fmt.Fprintf(std.Out, "\n%d of %d customers.\n", len(rows), page.Total)
+		found := "%d of %d customers.\n"
+		if c.filterFlags != (filterFlags{}) {
+			found = "%d found on this page, of %d customers in all.\n"
+		}
+		fmt.Fprintf(std.Out, "\n"+found, len(rows), page.Total)
 		return nextPage(std.Out, page)
 	})
 }

@@ -106,3 +106,18 @@ func (s *span) UnmarshalText(text []byte) error {
 	*s = span(d)
 	return nil
 }
+
+// moment is a time flag.
+type moment struct{ time.Time }
+
+// UnmarshalText implements encoding.TextUnmarshaler. It takes RFC 3339, what
+// stamp prints, and a day, which is its start in UTC.
+func (m *moment) UnmarshalText(text []byte) error {
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", time.DateOnly} {
+		if t, err := time.Parse(layout, string(text)); err == nil {
+			m.Time = t
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a time: write it like 2026-03-17T14:13:37Z or, for the start of a day, 2026-03-17", text)
+}

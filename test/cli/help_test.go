@@ -99,10 +99,13 @@ func readAllHelp(t *testing.T) map[string]help {
 
 // The flags that commands share.
 var (
-	dataFlags = map[string]flag{
-		"data":            {value: "DIR", fallback: "./grahak-data", env: "GRAHAK_DATA"},
-		"master-key-file": {value: "FILE", env: "GRAHAK_MASTER_KEY_FILE"},
+	folderFlags = map[string]flag{
+		"data": {value: "DIR", fallback: "./grahak-data", env: "GRAHAK_DATA"},
 	}
+	dataFlags = with(folderFlags, map[string]flag{
+		"master-key-file":    {value: "FILE", env: "GRAHAK_MASTER_KEY_FILE"},
+		"master-key-command": {value: "CMD", env: "GRAHAK_MASTER_KEY_COMMAND"},
+	})
 	merchantFlags = with(dataFlags, map[string]flag{
 		"merchant": {value: "ID", env: "GRAHAK_MERCHANT"},
 	})
@@ -157,9 +160,27 @@ var commandFlags = map[string]map[string]flag{
 		"count":  {value: "N", fallback: "10", env: "GRAHAK_COUNT"},
 		"offset": {value: "N", fallback: "0", env: "GRAHAK_OFFSET"},
 		"after":  {value: "CURSOR", env: "GRAHAK_AFTER"},
+
+		"reference":      {value: "TEXT", env: "GRAHAK_REFERENCE"},
+		"email":          {value: "ADDRESS", env: "GRAHAK_EMAIL"},
+		"mobile":         {value: "DIGITS", env: "GRAHAK_MOBILE"},
+		"country-code":   {value: "DIGITS", env: "GRAHAK_COUNTRY_CODE"},
+		"created-after":  {value: "TIME", env: "GRAHAK_CREATED_AFTER"},
+		"created-before": {value: "TIME", env: "GRAHAK_CREATED_BEFORE"},
 	}),
-	"doctor":  serverFlags,
-	"version": jsonFlags,
+	"customer export": merchantFlags,
+	"customer erase":  with(merchantFlags, map[string]flag{"yes": {env: "GRAHAK_YES"}}),
+	"seal status":     with(folderFlags, jsonFlags, map[string]flag{"merchant": {value: "ID", env: "GRAHAK_MERCHANT"}}),
+	"seal rotate": with(merchantFlags, map[string]flag{
+		"all":     {env: "GRAHAK_ALL"},
+		"no-wait": {env: "GRAHAK_NO_WAIT"},
+	}),
+	"seal rewrap":  dataFlags,
+	"audit verify": with(merchantFlags, jsonFlags, map[string]flag{"anchor": {value: "POSITION:HASH", env: "GRAHAK_ANCHOR"}}),
+	"backup":       with(folderFlags, jsonFlags),
+	"restore":      with(dataFlags, jsonFlags, map[string]flag{"verify-only": {env: "GRAHAK_VERIFY_ONLY"}}),
+	"doctor":       serverFlags,
+	"version":      jsonFlags,
 }
 
 // TestHelp checks that --help of every command tells what it does, and of every flag what it is for, its default and
@@ -208,6 +229,12 @@ func TestHelpTeaches(t *testing.T) {
 		"merchant create": {"grahak merchant create acme"},
 		"key import":      {"standard input", "grahak key import --merchant acme <key.txt", "16 to 256"},
 		"key rotate":      {"--overlap 7d"},
+		"customer export": {"umask 077", "SHA-256"},
+		"customer erase":  {"--yes", "grahak seal rotate --merchant acme", "grahak seal rewrap", "events stay"},
+		"seal":            {"grahak seal rotate --all", "grahak seal rewrap"},
+		"seal rotate":     {"grahak seal rotate --merchant acme", "A running server does that", "interrupted at any time"},
+		"seal rewrap":     {"openssl rand -base64 32", "on a line above the old one", "grahak seal rewrap --master-key-file master.key", "GRAHAK_MASTER_KEY"},
+		"audit verify":    {"grahak audit verify --merchant acme --anchor", "removed together", "Without the master key"},
 		"iplist":          {"grahak iplist add", "grahak iplist mode report", "grahak iplist mode enforce"},
 		"doctor":          {"beside a running server"},
 	} {

@@ -1,0 +1,351 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"grahak"
+	"grahak/internal/app"
+	"grahak/internal/config"
+)
+
+type sealCmd struct {
+	Status sealStatusCmd `cmd:"" help:"Show which key versions merchants' customers are sealed under, and what is left to re-seal."`
+	Rotate sealRotateCmd `cmd:"" help:"Make a new sealing key and seal all customers under it."`
+	Rewrap sealRewrapCmd `cmd:"" help:"Change the master key."`
+}
+
+// Help is what `grahak seal --help` says above the commands.
+func (sealCmd) Help() string {
+	return `Every merchant's customers are sealed under a key of that merchant, and that key under the master key:
+
+  grahak seal rotate --all   new keys for the merchants' customers
+  grahak seal rewrap         a new master key for the merchants' keys
+
+Once both are done, nothing that was copied from the data folder before can be read any more by whoever does not hold the old master key.`
+}
+
+// sealing is how far a merchant's re-sealing is, for people.
+func sealing(s grahak.SealState, total int64) string {
+	switch {
+	case s.Complete():
+		return "complete"
+	case stuck(s):
+		return fmt.Sprintf("stuck: %d do not open", s.Unopened)
+	}
+	return fmt.Sprintf("re-sealing %d of about %d", s.Seen, max(s.Seen, total))
+}
+
+// stuck reports whether a re-sealing has looked at all customers and some do
+// not open.
+func stuck(s grahak.SealState) bool { return !s.Complete() && !s.Walking && s.Unopened > 0 }
+
+// stuckHint says what to do about it.
+func stuckHint(s grahak.SealState, data string) string {
+	return fmt.Sprintf("%d customers of merchant %s do not open under any key, so the old key is kept: restore them from a backup or erase them (the log names them), then run %s seal rotate --merchant %s%s",
+		s.Unopened, s.Merchant, programName(), s.Merchant, data)
+}
+
+// customersOf counts a merchant's customers.
+func customersOf(ctx context.Context, d *app.Data, m grahak.MerchantID) (int64, error) {
+	_, total, err := d.Store.Customers(ctx, m, grahak.CustomerRange{}, 1, 0)
+	return total, err
+}
+
+type sealStatusCmd struct {
+	Merchant string `short:"m" env:"GRAHAK_MERCHANT" placeholder:"ID" help:"Show this merchant only."`
+	config.Data
+	jsonFlag
+}
+
+// Run shows the states. It needs no master key.
+func (c sealStatusCmd) Run(ctx context.Context, std Streams) error {
+	return target{Data: c.Data}.with(ctx, std, func(d *app.Data) error {
+		states, err := c.states(ctx, d)
+		if err != nil {
+			return err
+		}
+		rows := make([][]string, len(states))
+		var hints []string
+		for i, s := range states {
+			total, err := customersOf(ctx, d, s.Merchant)
+			if err != nil {
+				return err
+			}
+			if c.JSON {
+				if err := printJSON(std.Out, toSealJSON(s, total)); err != nil {
+					return err
+				}
+				continue
+			}
+			rows[i] = []string{string(s.Merchant), fmt.Sprint(s.Version), stamp(s.RotatedAt), s.MasterKeyID, sealing(s, total)}
+			switch {
+			case stuck(s):
+				hints = append(hints, stuckHint(s, dataFlag(c.Data)))
+			case !s.Complete():
+				hints = append(hints, fmt.Sprintf("merchant %s goes on while a server runs, or with %s seal rotate --merchant %s%s", s.Merchant, programName(), s.Merchant, dataFlag(c.Data)))
+			}
+		}
+		if c.JSON {
+			return nil
+		}
+		if err := table(std.Out, []string{"MERCHANT", "VERSION", "SINCE", "MASTER KEY", "STATE"}, rows); err != nil {
+			return err
+		}
+		for _, hint := range hints {
+			fmt.Fprintf(std.Out, "\n%s\n", hint)
+		}
+		return nil
+	})
+}
+
+// states returns the states that were asked for.
+func (c sealStatusCmd) states(ctx context.Context, d *app.Data) ([]grahak.SealState, error) {
+	if c.Merchant == "" {
+		return d.Service.SealStates(ctx)
+	}
+	state, err := d.Store.SealState(ctx, grahak.MerchantID(c.Merchant))
+	return []grahak.SealState{state}, err
+}
+
+// sealJSON is the state of a merchant's keys for programs.
+type sealJSON struct {
+	Merchant  grahak.MerchantID `json:"merchant"`
+	Version   int64             `json:"version"`
+	Oldest    int64             `json:"oldest_version"`
+	Since     *string           `json:"since"`
+	MasterKey string            `json:"master_key"`
+	State     string            `json:"state"`
+	Seen      int64             `json:"seen"`
+	Unopened  int64             `json:"unopened"`
+	Customers int64             `json:"customers"`
+}
+
+func toSealJSON(s grahak.SealState, total int64) sealJSON {
+	state := "resealing"
+	switch {
+	case s.Complete():
+		state = "complete"
+	case stuck(s):
+		state = "stuck"
+	}
+	return sealJSON{
+		Merchant: s.Merchant, Version: s.Version, Oldest: s.Oldest, Since: jsonTime(s.RotatedAt), MasterKey: s.MasterKeyID,
+		State: state, Seen: s.Seen, Unopened: s.Unopened, Customers: total,
+	}
+}
+
+type sealRotateCmd struct {
+	Merchant string `short:"m" env:"GRAHAK_MERCHANT" placeholder:"ID" help:"Rotate the key of this merchant."`
+	All      bool   `env:"GRAHAK_ALL" help:"Rotate the keys of all merchants."`
+	NoWait   bool   `name:"no-wait" env:"GRAHAK_NO_WAIT" help:"Return as soon as the new keys are made."`
+	target
+}
+
+// Help is what `grahak seal rotate --help` says above the flags.
+func (sealRotateCmd) Help() string {
+	return `What is written from then on is sealed under the new key at once. The customers that are there are sealed anew in small batches, while requests are served, and then the old key is destroyed. A running server does that, or else this command, during which no server can start. It may be interrupted at any time: it goes on while a server runs, or when it is run again.
+
+  grahak seal rotate --merchant acme
+
+The keys that customers are found by (reference, e-mail address, mobile number) stay.`
+}
+
+// Run makes new keys, and waits until everything is sealed under them.
+func (c sealRotateCmd) Run(ctx context.Context, std Streams) error {
+	switch {
+	case c.Merchant == "" && !c.All:
+		return wrongUse("give --merchant ID, or --all")
+	case c.Merchant != "" && c.All:
+		return wrongUse("--all and --merchant (or GRAHAK_MERCHANT) exclude each other")
+	}
+	return c.with(ctx, std, func(d *app.Data) error {
+		err := c.rotate(ctx, std, d)
+		if ctx.Err() != nil {
+			return errors.New("interrupted: what was begun goes on while a server runs, or when this command is run again")
+		}
+		return err
+	})
+}
+
+func (c sealRotateCmd) rotate(ctx context.Context, std Streams, d *app.Data) error {
+	merchants, err := merchantsOf(ctx, d, c.Merchant)
+	if err != nil {
+		return err
+	}
+	old := false
+	for _, m := range merchants {
+		state, made, err := d.Service.RotateSeal(ctx, operator(string(m)))
+		if err != nil {
+			return about(m, err)
+		}
+		if made {
+			fmt.Fprintf(std.Out, "Made version %d of merchant %s's sealing key. What is written from now on is sealed under it.\n", state.Version, m)
+		} else {
+			old = true
+			fmt.Fprintf(std.Out, "Version %d of merchant %s's sealing key was made at %s already, and the re-sealing goes on.\n", state.Version, m, stamp(state.RotatedAt))
+		}
+	}
+	if c.NoWait {
+		fmt.Fprintf(std.Out, "Customers are sealed anew while a server runs. See how far it is: %s seal status%s\n", programName(), c.flags())
+		return nil
+	}
+	var failed error
+	for _, m := range merchants {
+		state, err := awaitReseal(ctx, std, d, m)
+		switch {
+		case err != nil:
+			return about(m, err)
+		case state.Complete():
+			fmt.Fprintf(std.Out, "All customers of merchant %s are sealed under version %d, and no older key is kept.\n", m, state.Version)
+		default:
+			failed = errors.Join(failed, errors.New(stuckHint(state, c.flags())))
+		}
+	}
+	if old && failed == nil {
+		// Who was erased meanwhile may have been sealed under that key before.
+		fmt.Fprintln(std.Out, "Run it again to make another key, if customers were erased since.")
+	}
+	return failed
+}
+
+const (
+	// resealPoll is how often it is looked how far a server is.
+	resealPoll = 200 * time.Millisecond
+	// takeOverAfter is how long there must have been no server before a command
+	// does its work: one that restarts must find the data folder free.
+	takeOverAfter = 5 * time.Second
+	// resealPatience is how long a server may re-seal nothing before the user is
+	// told.
+	resealPatience = 30 * time.Second
+)
+
+// awaitReseal waits for the end of a merchant's re-sealing, and does it where no
+// server does. It returns the state at the end, which is complete or stuck.
+func awaitReseal(ctx context.Context, std Streams, d *app.Data, m grahak.MerchantID) (state grahak.SealState, err error) {
+	total, err := customersOf(ctx, d, m)
+	if err != nil {
+		return state, err
+	}
+	bar := newProgress(std, "Re-sealing "+string(m))
+	defer bar.finish()
+	show := func(s grahak.SealState) { bar.set(s.Seen, max(s.Seen, total)) }
+	poll := time.NewTicker(resealPoll)
+	defer poll.Stop()
+	look := time.NewTimer(0)
+	defer look.Stop()
+	slow := time.NewTimer(resealPatience)
+	defer slow.Stop()
+	for served := false; ; {
+		select {
+		case <-ctx.Done():
+			return state, ctx.Err()
+		case <-look.C:
+			release, free, err := d.TakeOver()
+			switch {
+			case err != nil:
+				return state, err
+			case !free:
+				served = true
+			case served:
+				served = false
+				if err := release(); err != nil {
+					return state, err
+				}
+			default:
+				state, err = d.Service.Reseal(ctx, operator(string(m)), show)
+				return state, errors.Join(err, release())
+			}
+			look.Reset(takeOverAfter)
+		case <-poll.C:
+			seen := state.Seen
+			if state, err = d.Store.SealState(ctx, m); err != nil || state.Complete() || stuck(state) {
+				return state, err
+			}
+			show(state)
+			if state.Seen != seen {
+				slow.Reset(resealPatience)
+			}
+		case <-slow.C:
+			bar.finish()
+			fmt.Fprintf(std.Err, "The server has re-sealed nothing for %d seconds: see its log for the reason.\n", int(resealPatience.Seconds()))
+		}
+	}
+}
+
+type sealRewrapCmd struct {
+	target
+}
+
+// Help is what `grahak seal rewrap --help` says above the flags.
+func (sealRewrapCmd) Help() string {
+	return `It wraps the keys of all merchants under the newest master key that is configured; customers are not touched. In a sandbox that keeps its own master key it makes a new one, and removes the old one from the data folder.
+
+Where you give the master key, put the new one on a line above the old one, where the server and this command read it, run this, and then remove the old line:
+
+  (umask 077; openssl rand -base64 32 >new; cat master.key >>new)
+  mv new master.key
+  grahak seal rewrap --master-key-file master.key
+
+A server that reads its master key from GRAHAK_MASTER_KEY must have been started anew with both lines before. A backup can be read only with the master key of its time.`
+}
+
+// Run wraps all keysets under the newest master key.
+func (c sealRewrapCmd) Run(ctx context.Context, std Streams) error {
+	return c.with(ctx, std, func(d *app.Data) error {
+		var from, to string
+		err := d.RenewMasterKey(ctx, func(ctx context.Context) (err error) {
+			from, to, err = d.Service.RewrapKeysets(ctx, operator("").Actor)
+			return err
+		})
+		if err != nil {
+			return c.explain(ctx, d, err)
+		}
+		out := func(format string, args ...any) { fmt.Fprintf(std.Out, format+"\n", args...) }
+		if from == to {
+			out("The merchants' keys are wrapped under master key %s already, which is the newest one configured.", to)
+			out("To change it, make another (openssl rand -base64 32), put it on a line above the old one%s, and run this again.", c.where())
+			return nil
+		}
+		out("The keys of all merchants are wrapped under master key %s, and no longer under %s.", to, from)
+		if c.Given() {
+			out("Remove the line of %s%s, and destroy that key wherever it is kept.", from, c.where())
+		} else {
+			out("The old key is no longer in %s. Destroy it wherever else it is kept.", c.GeneratedMasterKey())
+		}
+		out("Backups made until now can be read with %s only: keep it apart for as long as you may need one of them.", from)
+		return nil
+	})
+}
+
+// where names the place that the master key comes from.
+func (c sealRewrapCmd) where() string {
+	switch {
+	case c.File != "":
+		return " in " + c.File
+	case c.Text != "":
+		return " in GRAHAK_MASTER_KEY"
+	case c.Command != "":
+		return " in what --master-key-command prints"
+	}
+	return ""
+}
+
+// explain returns err with what a rewrap needs, if it failed for the lack of the
+// old master key.
+func (c sealRewrapCmd) explain(ctx context.Context, d *app.Data, err error) error {
+	if grahak.CodeOf(err) != grahak.CodeUnavailable || !c.Given() {
+		return err
+	}
+	named, nameErr := d.Store.MasterKeyID(ctx, "")
+	newest, newestErr := d.MasterKeys.Newest(ctx)
+	if nameErr != nil || newestErr != nil || newest.ID() == named {
+		return err
+	}
+	if _, keyErr := d.MasterKeys.Key(ctx, named); keyErr == nil {
+		return err
+	}
+	return fmt.Errorf("the merchants' keys are wrapped under master key %s, which is not configured, only %s is: put the old key on a line below the new one%s, because both are needed", named, newest.ID(), c.where())
+}
