@@ -189,7 +189,7 @@ func TestDoctorFindsSettings(t *testing.T) {
 	testkit.Start(t, data).Stop(t)
 	otherEnvironment := finding("FAIL", "settings", `the database is of the sandbox environment: use --env sandbox or another data folder`)
 	mustFind(t, data, []string{"--env", "production"}, otherEnvironment,
-		finding("FAIL", "settings", `production needs a master key: give --master-key-file FILE or set GRAHAK_MASTER_KEY .*`))
+		finding("FAIL", "settings", `production needs a master key: give --master-key-file FILE or --master-key-command CMD, or set GRAHAK_MASTER_KEY .*`))
 	mustFind(t, data, []string{"--env", "production", "--master-key-file", filepath.Join(data, "master.key")}, otherEnvironment)
 	mustFind(t, data, []string{"--listen", "nowhere"}, finding("FAIL", "settings", `--listen "nowhere" is not an address and a port: write it like 127\.0\.0\.1:8080`))
 
@@ -231,7 +231,7 @@ func TestDoctorFindsMasterKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFind(t, data, nil, finding("FAIL", "master key",
-		`2 of 2 merchants cannot be served, demo among them: .*there is no master key in .*/master\.key: put the file back, or give the key with --master-key-file or GRAHAK_MASTER_KEY; .*`))
+		`2 of 2 merchants cannot be served, demo among them: .*there is no master key in .*/master\.key: put the file back, or give the key with --master-key-file, --master-key-command or GRAHAK_MASTER_KEY; .*`))
 
 	// A production without merchants knows its key by name.
 	key := masterKeyFile(t)
@@ -240,4 +240,7 @@ func TestDoctorFindsMasterKey(t *testing.T) {
 	mustFind(t, data, []string{"--env", "production", "--master-key-file", key}, finding("ok", "master key", `opens the keys of all 0 merchants`))
 	mustFind(t, data, []string{"--env", "production", "--master-key-file", masterKeyFile(t)}, finding("FAIL", "master key", `the sealing keys are not available: `+otherMasterKey))
 	mustFind(t, data, []string{"--env", "production", "--master-key-file", "nowhere"}, finding("FAIL", "master key", `.*the master key file nowhere cannot be used: .*`))
+	mustFind(t, data, []string{"--env", "production", "--master-key-command", "cat '" + key + "'"}, finding("ok", "master key", `opens the keys of all 0 merchants`))
+	mustFind(t, data, []string{"--env", "production", "--master-key-command", "cat '" + key + "'; echo denied >&2; exit 7"},
+		finding("FAIL", "master key", `the sealing keys are not available: --master-key-command gave no master key: the command failed: exit status 7: denied`))
 }

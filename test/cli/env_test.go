@@ -21,6 +21,7 @@ var long = strings.Repeat("x", 200)
 var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_DATA":                 {"nowhere", `there is no data in "nowhere"`, "merchant list", "--data=data"},
 	"GRAHAK_MASTER_KEY_FILE":      {"nowhere", "the master key file nowhere cannot be used", "merchant create e1", "--master-key-file=data/master.key"},
+	"GRAHAK_MASTER_KEY_COMMAND":   {"exit 5", "--master-key-command gave no master key: the command failed: exit status 5", "merchant create e3", "--master-key-command=cat data/master.key"},
 	"GRAHAK_ENV":                  {"production", "production needs a master key", "doctor", "--env=sandbox"},
 	"GRAHAK_LISTEN":               {"nowhere", `--listen "nowhere" is not an address`, "doctor", "--listen=127.0.0.1:0"},
 	"GRAHAK_OPS_LISTEN":           {"nowhere", `--ops-listen "nowhere" is not an address`, "doctor", "--ops-listen=127.0.0.1:0"},
@@ -91,7 +92,7 @@ func TestMasterKeyInEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := []string{"merchant", "create", "acme", "--data", data}
-	run(t, args...).refused(t, 1, "there is no master key in .*: put the file back, or give the key with --master-key-file or GRAHAK_MASTER_KEY")
+	run(t, args...).refused(t, 1, "there is no master key in .*: put the file back, or give the key with --master-key-file, --master-key-command or GRAHAK_MASTER_KEY; customers are sealed under it and cannot be read without it$")
 	runEnv(t, []string{"GRAHAK_MASTER_KEY=nonsense"}, args...).refused(t, 1, "GRAHAK_MASTER_KEY is not a master key: a master key is the base64 of 32 random bytes")
 	runEnv(t, []string{"GRAHAK_MASTER_KEY=" + string(key)}, append(args, "--master-key-file", "nowhere")...).
 		refused(t, 2, `^--master-key-file and GRAHAK_MASTER_KEY exclude each other\. See grahak merchant create --help\.$`)

