@@ -123,7 +123,7 @@ func (s *Store) tidyAfter(ctx context.Context, m grahak.MerchantID, work func(*c
 			return err
 		}
 		var err error
-		if more, err = mergeRuns(tx, m); err != nil || more {
+		if more, err = mergeRuns(tx, m, mergeBlocks); err != nil || more {
 			return err
 		}
 		_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1 AND NOT EXISTS (SELECT 1 FROM events WHERE merchant_id = $1

@@ -1,10 +1,14 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"grahak"
 )
 
 // MaxBatch is how many writes share a commit at most.
@@ -20,6 +24,68 @@ func (tx Tx) Exec(query string, args ...any) (int64, error) { return tx.c.exec(q
 func (tx Tx) QueryInt(query string, args ...any) (n int, err error) {
 	err = tx.c.queryRow(query, args...).Scan(&n)
 	return n, err
+}
+
+// FanIn is how many runs of a level of the look-up index are merged.
+const FanIn = fanIn
+
+// AddKeys appends a run with keys to the merchant's look-up index.
+func (tx Tx) AddKeys(m grahak.MerchantID, keys [][]byte) error { return addKeys(tx.c, m, keys) }
+
+// RemoveKey takes a key out of the merchant's look-up index.
+func (tx Tx) RemoveKey(m grahak.MerchantID, key []byte) error { return removeKey(tx.c, m, key) }
+
+// SearchKeys returns ids of customers under value.
+func (tx Tx) SearchKeys(m grahak.MerchantID, value []byte, from, before string, limit int) ([]string, error) {
+	return searchKeys(tx.c, m, value, from, before, limit)
+}
+
+// MergeRuns takes a step of the merges that are due.
+func (tx Tx) MergeRuns(m grahak.MerchantID, budget int) (bool, error) {
+	return mergeRuns(tx.c, m, budget)
+}
+
+// CheckIndex returns what is wrong with the form of the merchant's look-up index,
+// and how many whole runs it has on each level.
+func (tx Tx) CheckIndex(m grahak.MerchantID) (levels map[int64]int, err error) {
+	runs, err := lookupRuns(tx.c, m)
+	if err != nil {
+		return nil, err
+	}
+	levels = make(map[int64]int)
+	var known int
+	for _, r := range runs {
+		if r.whole {
+			levels[r.level]++
+		}
+		var last []byte
+		err := tx.c.query(func(row row) error {
+			var first, block []byte
+			if err := row.Scan(&first, &block); err != nil {
+				return err
+			}
+			known++
+			if key, _ := nextKey(block); !bytes.Equal(key, first) {
+				return fmt.Errorf("run %d: a block that begins with %x stands under %x", r.number, key, first)
+			}
+			for len(block) > 0 {
+				var key []byte
+				if key, block = nextKey(block); bytes.Compare(key, last) <= 0 {
+					return fmt.Errorf("run %d: %x comes after %x", r.number, key, last)
+				}
+				last = key
+			}
+			return nil
+		}, `SELECT first, keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 ORDER BY first`, string(m), r.number)
+		if err != nil {
+			return nil, err
+		}
+	}
+	blocks, err := tx.QueryInt(`SELECT count(*) FROM lookup_blocks WHERE merchant_id = $1`, string(m))
+	if err == nil && blocks != known {
+		err = fmt.Errorf("%d of %d blocks belong to no run", blocks-known, blocks)
+	}
+	return levels, err
 }
 
 // Write has the writer run fn among the store's own writes.
@@ -41,8 +107,9 @@ func (s *Store) Checkpoint(interval time.Duration, pages int64) {
 }
 
 // Statements returns every statement that the store has run. Nothing else may
-// use the store meanwhile.
+// use the store meanwhile, and there are no checkpoints from then on.
 func (s *Store) Statements() []string {
+	s.checkpoints.stop()
 	all := make(map[string]bool)
 	for _, c := range s.held {
 		for query := range c.statements {

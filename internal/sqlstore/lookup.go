@@ -227,13 +227,14 @@ func searchKeys(c *conn, m grahak.MerchantID, value []byte, from, before string,
 }
 
 // mergeRuns takes a step of the merges that are due in the merchant's index, of
-// the lowest level first, and reports whether there is more to do.
-func mergeRuns(tx *conn, m grahak.MerchantID) (more bool, err error) {
+// the lowest level first, in which it writes little more than budget blocks. It
+// reports whether there is more to do.
+func mergeRuns(tx *conn, m grahak.MerchantID, budget int) (more bool, err error) {
 	runs, err := lookupRuns(tx, m)
 	if err != nil {
 		return false, err
 	}
-	for budget := mergeBlocks; ; {
+	for {
 		var in []run
 		out, due := run{}, false
 		for level := int64(0); !due && level <= highest(runs); level++ {

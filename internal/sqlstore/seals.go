@@ -171,7 +171,7 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 			return err
 		}
 		// What is left of it is done with the next step or the next events.
-		if _, err := mergeRuns(tx, state.Merchant); err != nil {
+		if _, err := mergeRuns(tx, state.Merchant, mergeBlocks); err != nil {
 			return err
 		}
 		walking := 0

@@ -325,6 +325,88 @@ func TestFaultInOneWrite(t *testing.T) {
 	}
 }
 
+// TestRotationWithinABatch rotates a merchant's key between writes that share a
+// transaction: those after it need the new version, and those before it the old.
+func TestRotationWithinABatch(t *testing.T) {
+	var seen commits
+	s := MustOpenAcme(t, sqlstore.Config{Observer: &seen})
+	k, err := s.Keyset(t.Context(), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Version, k.Sealing = 2, []byte{2}
+	under := func(n int, version int64) func() error {
+		return func() error {
+			c := record(n, 100)
+			c.Sealed.Version = version
+			return s.CreateCustomer(t.Context(), acme, c, created(c), nil)
+		}
+	}
+	rotate := func() error {
+		return s.RotateKeyset(t.Context(), k, record(0, 0).CreatedAt, grahak.Event{ID: "evt_rotated", Type: grahak.EventSealRotated})
+	}
+	release := MustBlock(t, s)
+	batch := []struct {
+		name    string
+		write   func() error
+		want    grahak.Code
+		outcome <-chan error
+	}{
+		{"under the old version", under(1, 1), "", nil},
+		{"under the new version, too early", under(2, 2), grahak.CodeKeyRotated, nil},
+		{"the rotation", rotate, "", nil},
+		{"under the old version, too late", under(3, 1), grahak.CodeKeyRotated, nil},
+		{"the rotation again", rotate, grahak.CodeKeyRotated, nil},
+		{"under the new version", under(4, 2), "", nil},
+	}
+	for i := range batch {
+		batch[i].outcome = MustQueue(t, s, batch[i].write)
+	}
+	release()
+	for _, write := range batch {
+		wantCode(t, write.name, <-write.outcome, write.want)
+	}
+	if diff := cmp.Diff([]int{1, len(batch)}, seen.all()); diff != "" {
+		t.Errorf("writes per commit (-want +got):\n%s", diff)
+	}
+	list, total, err := s.Customers(t.Context(), acme, grahak.CustomerRange{}, 10, 0)
+	if err != nil || total != 2 || len(list) != 2 || list[0].ID != record(4, 0).ID || list[1].ID != record(1, 0).ID {
+		t.Errorf("there are the customers %v, and a total of %d (%v)", list, total, err)
+	}
+}
+
+// TestOrderWithinABatch puts events in order in a transaction with writes of later
+// ones: the merchant still has something to do.
+func TestOrderWithinABatch(t *testing.T) {
+	s := MustOpenAcme(t, sqlstore.Config{})
+	MustCreate(t, s, 0, 3)
+	release := MustBlock(t, s)
+	events, err := s.Events(t.Context(), acme, 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment := grahak.ChainSegment{First: 1, Customers: 3}
+	for range events {
+		segment.Links = append(segment.Links, grahak.Link{1})
+	}
+	outcomes := []<-chan error{
+		MustQueue(t, s, func() error {
+			_, err := s.Order(t.Context(), acme, segment)
+			return err
+		}),
+		MustQueue(t, s, func() error { return create(t.Context(), s, 3) }),
+	}
+	release()
+	for _, outcome := range outcomes {
+		wantCode(t, "a write of the batch", <-outcome, "")
+	}
+	wantUnordered(t, s, acme)
+	wantWritten(t, s, 0, 1, 2, 3)
+	MustOrder(t, s, acme, 5, 5)
+	wantUnordered(t, s)
+	wantWritten(t, s, 0, 1, 2, 3)
+}
+
 func TestFullQueue(t *testing.T) {
 	s := MustOpenAcme(t, sqlstore.Config{})
 	release := MustBlock(t, s)
@@ -481,15 +563,22 @@ func TestTwoStoresOnOneFile(t *testing.T) {
 
 // MustCreateConcurrently writes customers from eight callers.
 func MustCreateConcurrently(t testing.TB, s *sqlstore.Store, first, last int) {
-	var writing sync.WaitGroup
+	t.Helper()
+	MustConcurrently(t, last-first, func(n int) error { return create(t.Context(), s, first+n) })
+}
+
+// MustConcurrently has eight callers call fn with the numbers from 0 to n-1.
+func MustConcurrently(t testing.TB, n int, fn func(n int) error) {
+	t.Helper()
+	var calls sync.WaitGroup
 	for w := range 8 {
-		writing.Go(func() {
-			for n := first + w; n < last; n += 8 {
-				if err := create(t.Context(), s, n); err != nil {
-					t.Error(fmt.Errorf("create customer %d: %w", n, err))
+		calls.Go(func() {
+			for i := w; i < n; i += 8 {
+				if err := fn(i); err != nil {
+					t.Error(fmt.Errorf("call %d: %w", i, err))
 				}
 			}
 		})
 	}
-	writing.Wait()
+	calls.Wait()
 }

@@ -109,7 +109,8 @@ func searchJustWritten(r *rig) {
 // stored find the customer, once, and those that were do not.
 func searchAfterUpdates(r *rig) {
 	r.wantEqual("the master key", r.MustMasterKey(), firstMaster)
-	// u is an update, o puts all events in order, and p the next one only.
+	// u is an update, o puts all events in order, and p the next one only. As
+	// every sequence begins with shorter ones, it is looked at its end.
 	sequences := []string{""}
 	for i := 0; i < len(sequences) && len(sequences[i]) < 4; i++ {
 		for _, step := range []string{"u", "o", "p"} {
@@ -118,10 +119,6 @@ func searchAfterUpdates(r *rig) {
 	}
 	errs := together(parallel, func(worker int) error {
 		for i := worker; i < len(sequences); i += parallel {
-			// What ends in a step that changes nothing is a part of another.
-			if len(sequences[i]) < 4 {
-				continue
-			}
 			if err := r.searchAfter(grahak.MerchantID(fmt.Sprintf("acme-%d", i)), sequences[i]); err != nil {
 				return fmt.Errorf("after %s: %w", sequences[i], err)
 			}
@@ -168,10 +165,11 @@ func (r *rig) searchAfter(m grahak.MerchantID, steps string) error {
 	if err := r.store.CreateCustomer(ctx, m, c, r.created(c), nil); err != nil {
 		return err
 	}
-	if err := check("", true); err != nil {
+	// The merchant's own event is out of the way of p.
+	if _, err := r.order(m, 1); err != nil {
 		return err
 	}
-	for i, step := range steps {
+	for _, step := range steps {
 		var err error
 		switch step {
 		case 'u':
@@ -189,12 +187,12 @@ func (r *rig) searchAfter(m grahak.MerchantID, steps string) error {
 		case 'p':
 			_, err = r.order(m, 1)
 		}
-		if err == nil {
-			err = check(steps[:i+1], true)
-		}
 		if err != nil {
 			return err
 		}
+	}
+	if err := check(steps, true); err != nil {
+		return err
 	}
 	if err := r.store.EraseCustomer(ctx, m, c.ID, r.erased(c.ID)); err != nil {
 		return err
@@ -263,8 +261,6 @@ func searchPages(r *rig) {
 		r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil))
 		r.must(r.store.CreateCustomer(r.Context(), other, c, r.created(c), nil))
 	}
-	// Two that were in order once are updated, so they are in both places that a
-	// store may keep.
 	check := func(state string) {
 		r.Helper()
 		for _, by := range []struct {
@@ -276,9 +272,9 @@ func searchPages(r *rig) {
 			{"mobile", byMobile(mobile), func(c grahak.CustomerRecord) bool { return c.Mobile == mobile }},
 			{"reference", byReference(mine[7].Reference), func(c grahak.CustomerRecord) bool { return c.ID == mine[7].ID }},
 		} {
-			for _, from := range []grahak.CustomerID{"", mine[5].ID, mine[7].ID, mine[8].ID, "z"} {
-				for _, before := range []grahak.CustomerID{"", mine[7].ID, mine[8].ID, mine[n-1].ID, mine[n-1].ID + "x", "a"} {
-					for _, limit := range []int{1, 2, 5, all} {
+			for _, from := range []grahak.CustomerID{"", mine[5].ID, mine[7].ID} {
+				for _, before := range []grahak.CustomerID{"", mine[7].ID, mine[8].ID, mine[n-1].ID + "x"} {
+					for _, limit := range []int{1, 4, all} {
 						var want []grahak.CustomerRecord
 						for _, c := range slices.Backward(mine) {
 							if len(want) < limit && by.fits(c) && c.ID >= from && (before == "" || c.ID < before) {
@@ -302,6 +298,7 @@ func searchPages(r *rig) {
 	check("half in order")
 	r.MustOrder(own, all)
 	check("all in order")
+	// Those that are updated are in both places that a store may look into.
 	for i := range mine {
 		if i%5 == 0 {
 			email, mobile := mine[i].Email, mine[i].Mobile

@@ -1,0 +1,249 @@
+package sqlstore_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"grahak"
+	"grahak/internal/sqlstore"
+)
+
+// MustWork runs fn among the store's own writes.
+func MustWork(t testing.TB, s *sqlstore.Store, fn func(tx sqlstore.Tx) error) {
+	t.Helper()
+	if err := s.Write(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLookUpIndex compares the look-up index with a set: keys are added and
+// removed between steps of merges of any size, and every search finds what the
+// set has, whatever has been merged so far. Ids are long, so that blocks hold few.
+func TestLookUpIndex(t *testing.T) {
+	s := MustOpen(t, sqlstore.Config{})
+	// The first is the start of the second, and the last is above all.
+	values := []string{"\x00\x00\x00\x00\x00\x00\x00\x01", "\x00\x00\x00\x00\x00\x00\x00\x02", "\xff\xff\xff\xff\xff\xff\xff\xff"}
+	id := func(n int) string { return fmt.Sprintf("%03d", n) + strings.Repeat("x", 200) }
+	round := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		round++
+		m := grahak.MerchantID(fmt.Sprintf("m-%d", round))
+		model := make(map[string]bool)
+		drawKey := rapid.Custom(func(rt *rapid.T) string {
+			return rapid.SampledFrom(values).Draw(rt, "value") + id(rapid.IntRange(0, 199).Draw(rt, "id"))
+		})
+		work := func(fn func(tx sqlstore.Tx) error) {
+			rt.Helper()
+			if err := s.Write(t.Context(), fn); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		search := func(value, from, before string, limit int) {
+			rt.Helper()
+			var want, got []string
+			for _, key := range slices.Backward(slices.Sorted(maps.Keys(model))) {
+				if id, ok := strings.CutPrefix(key, value); ok && id >= from && id < before && len(want) < limit {
+					want = append(want, id)
+				}
+			}
+			work(func(tx sqlstore.Tx) (err error) {
+				got, err = tx.SearchKeys(m, []byte(value), from, before, limit)
+				return err
+			})
+			if !slices.Equal(got, want) {
+				rt.Fatalf("a search from %.4q before %.4q for %d found %d: %.4q, want %d: %.4q", from, before, limit, len(got), got, len(want), want)
+			}
+		}
+		check := func(rt *rapid.T) {
+			work(func(tx sqlstore.Tx) error {
+				_, err := tx.CheckIndex(m)
+				return err
+			})
+			for _, value := range values {
+				search(value, "", "\U0010FFFF", 1000)
+			}
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"add": func(rt *rapid.T) {
+				var keys [][]byte
+				for _, key := range rapid.SliceOfN(drawKey, 0, 80).Draw(rt, "keys") {
+					model[key] = true
+					keys = append(keys, []byte(key))
+				}
+				work(func(tx sqlstore.Tx) error { return tx.AddKeys(m, keys) })
+			},
+			"remove": func(rt *rapid.T) {
+				for _, key := range rapid.SliceOfN(drawKey, 1, 20).Draw(rt, "keys") {
+					delete(model, key)
+					work(func(tx sqlstore.Tx) error { return tx.RemoveKey(m, []byte(key)) })
+				}
+			},
+			"remove all of a value": func(rt *rapid.T) {
+				value := rapid.SampledFrom(values).Draw(rt, "value")
+				work(func(tx sqlstore.Tx) error {
+					for key := range model {
+						if strings.HasPrefix(key, value) {
+							if err := tx.RemoveKey(m, []byte(key)); err != nil {
+								return err
+							}
+						}
+					}
+					return nil
+				})
+				maps.DeleteFunc(model, func(key string, _ bool) bool { return strings.HasPrefix(key, value) })
+			},
+			"merge": func(rt *rapid.T) {
+				budget := rapid.IntRange(1, 4).Draw(rt, "blocks")
+				work(func(tx sqlstore.Tx) error {
+					_, err := tx.MergeRuns(m, budget)
+					return err
+				})
+			},
+			"search": func(rt *rapid.T) {
+				bound := func(name string) string { return id(rapid.IntRange(0, 199).Draw(rt, name)) }
+				search(rapid.SampledFrom(values).Draw(rt, "value"), bound("from"), bound("before"), rapid.IntRange(1, 30).Draw(rt, "limit"))
+			},
+			"": check,
+		})
+		// Merges end, and leave fewer runs on each level than would be merged.
+		var levels map[int64]int
+		for steps, more := 0, true; more; steps++ {
+			if steps > 1000 {
+				rt.Fatal("there is always more to merge")
+			}
+			work(func(tx sqlstore.Tx) (err error) {
+				more, err = tx.MergeRuns(m, 1)
+				return err
+			})
+		}
+		work(func(tx sqlstore.Tx) (err error) {
+			levels, err = tx.CheckIndex(m)
+			return err
+		})
+		for level, runs := range levels {
+			if runs >= sqlstore.FanIn {
+				rt.Errorf("there are %d runs on level %d", runs, level)
+			}
+		}
+		check(rt)
+	})
+}
+
+// TestTidyInSteps makes a merge that is too long for one step. While it is under
+// way the merchant is listed as one with something to do, and everything is
+// found that is there; what is erased meanwhile does not come back.
+func TestTidyInSteps(t *testing.T) {
+	s := MustOpenAcme(t, sqlstore.Config{})
+	// Two keys of each customer, in blocks of which each holds few of such ids.
+	const customers, segments = 1100, 4
+	long := func(n int) grahak.CustomerRecord {
+		c := record(n, 10)
+		c.ID += grahak.CustomerID(strings.Repeat("x", 200))
+		return c
+	}
+	MustConcurrently(t, customers, func(n int) error {
+		c := long(n)
+		return s.CreateCustomer(t.Context(), acme, c, created(c), nil)
+	})
+	more := false
+	for i := range segments {
+		if more {
+			t.Fatal("there is more to tidy before a merge is due")
+		}
+		more = MustOrder(t, s, acme, i*(customers+1)/segments+1, (i+1)*(customers+1)/segments)
+	}
+	gone := make(map[int]bool)
+	wantAll := func(what string) {
+		t.Helper()
+		for n := range customers {
+			c := long(n)
+			for name, by := range map[string]grahak.CustomerIndex{"e-mail": {Email: c.Email}, "mobile": {Mobile: c.Mobile}} {
+				list, _, err := s.FindCustomers(t.Context(), acme, by, grahak.CustomerRange{}, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if found := len(list) == 1 && list[0].ID == c.ID; found == gone[n] || len(list) > 1 {
+					t.Errorf("%s: customer %d, erased %t, is found by %s as %d", what, n, gone[n], name, len(list))
+				}
+			}
+		}
+	}
+	steps := 0
+	for more {
+		steps++
+		if steps == 1 {
+			wantAll("in the middle of a merge")
+			for n := 0; n < customers; n += 7 {
+				c := long(n)
+				if err := s.EraseCustomer(t.Context(), acme, c.ID, grahak.Event{ID: grahak.EventID(fmt.Sprint("evt_erased_", n)), Type: grahak.EventCustomerErased, Subject: string(c.ID)}); err != nil {
+					t.Fatal(err)
+				}
+				gone[n] = true
+			}
+		}
+		wantUnordered(t, s, acme)
+		var err error
+		if more, err = s.Tidy(t.Context(), acme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if steps == 0 {
+		t.Error("all was merged in one step")
+	}
+	wantAll("after the merge")
+	MustOrder(t, s, acme, customers+2, customers+1+len(gone))
+	wantUnordered(t, s)
+	wantAll("with all in order")
+	MustWork(t, s, func(tx sqlstore.Tx) error {
+		levels, err := tx.CheckIndex(acme)
+		if len(levels) != 1 || levels[1] != 1 {
+			t.Errorf("there are %v runs on the levels, want one on the first", levels)
+		}
+		return err
+	})
+}
+
+// MustOrder puts the events from one position to another in order, as one
+// segment, and reports whether there is more to tidy.
+func MustOrder(t testing.TB, s *sqlstore.Store, m grahak.MerchantID, first, last int) bool {
+	t.Helper()
+	head, err := s.ChainHead(t.Context(), m)
+	if err != nil || head.Position != int64(first-1) {
+		t.Fatalf("the chain's head is at position %d (%v), want %d", head.Position, err, first-1)
+	}
+	events, err := s.Events(t.Context(), m, head.Position, last-first+1)
+	if err != nil || len(events) != last-first+1 {
+		t.Fatalf("there are %d events (%v), want %d", len(events), err, last-first+1)
+	}
+	segment := grahak.ChainSegment{First: int64(first), Customers: head.Customers}
+	for _, e := range events {
+		head.Link = e.Link(m, head.Link)
+		segment.Links = append(segment.Links, head.Link)
+		switch e.Type {
+		case grahak.EventCustomerCreated:
+			segment.Customers++
+		case grahak.EventCustomerErased:
+			segment.Customers--
+		}
+	}
+	more, err := s.Order(t.Context(), m, segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return more
+}
+
+// wantUnordered fails the test unless exactly the given merchants have something
+// to put in order or to tidy.
+func wantUnordered(t testing.TB, s *sqlstore.Store, want ...grahak.MerchantID) {
+	t.Helper()
+	got, err := s.Unordered(t.Context())
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("merchants with something to do: %q (%v), want %q", got, err, want)
+	}
+}
