@@ -3,7 +3,9 @@ package cli_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,4 +103,122 @@ func TestImportOnTerminal(t *testing.T) {
 	cmd = exec.CommandContext(ctx, testkit.Program(t), "key", "import", "--merchant", "demo", "--data", data)
 	cmd.Env, cmd.Stdin = testkit.Env(), strings.NewReader(secret)
 	runCommand(t, cmd).refused(t, 1, `^this key exists already`)
+}
+
+// TestEraseOnTerminal checks that a person is asked before a customer is erased, by what is shown and what is typed.
+func TestEraseOnTerminal(t *testing.T) {
+	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
+	demo := caller{base: s.BaseURL, key: s.Key}
+	const reference = "asha@example.com"
+	demo.create(t, reference)
+	var customer struct{ ID string }
+	if err := json.Unmarshal([]byte(demo.send(t, http.MethodGet, "/customers/"+reference, "").body), &customer); err != nil {
+		t.Fatal(err)
+	}
+	const question = "Type the customer's id or reference to go on: "
+	for _, c := range []struct {
+		name, ref string
+		answer    string // empty: Ctrl-C
+		says      string // on standard error, empty if the customer is erased
+	}{
+		{"nothing", reference, "\n", "nothing was erased: what was typed is neither the customer's id nor its reference"},
+		{"yes", reference, "yes\n", "nothing was erased: what was typed is neither the customer's id nor its reference"},
+		{"another", customer.ID, "vikram@example.com\n", "nothing was erased: what was typed is neither the customer's id nor its reference"},
+		{"an interrupt", reference, "", "interrupted; nothing was done"},
+		{"the id", reference, customer.ID + "\n", ""},
+		{"the reference, after it was made again", reference, reference + "\n", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if a := demo.send(t, http.MethodPost, "/customers", newCustomer(reference)); a.status == http.StatusOK {
+				_ = json.Unmarshal([]byte(a.body), &customer)
+			}
+			person, program := openTerminal(t)
+			cmd := exec.Command(testkit.Program(t), "customer", "erase", c.ref, "--merchant", "demo", "--data", s.Data)
+			cmd.Env, cmd.Stdin, cmd.Stderr = testkit.Env(), program, program
+			p := startCommand(t, cmd)
+			reader := bufio.NewReader(person)
+			var asked strings.Builder
+			for !strings.HasSuffix(asked.String(), question) {
+				b, err := reader.ReadByte()
+				if err != nil {
+					t.Fatalf("%v after %q", err, asked.String())
+				}
+				asked.WriteByte(b)
+			}
+			if want := "This erases customer " + customer.ID + " of merchant demo for good.\r\n" + question; asked.String() != want {
+				t.Errorf("it asks %q, want %q", asked.String(), want)
+			}
+			status := 0
+			if c.answer == "" {
+				status = p.stop(t, os.Interrupt)
+			} else {
+				if _, err := person.WriteString(c.answer); err != nil {
+					t.Fatal(err)
+				}
+				status = p.wait(t)
+			}
+			read := demo.send(t, http.MethodGet, "/customers/"+reference, "").status
+			if c.says == "" {
+				if status != 0 || !strings.HasPrefix(p.out.String(), "Erased customer "+customer.ID+" of merchant demo.") || read != http.StatusNotFound {
+					t.Errorf("exit status %d, %q; then a read is answered %d", status, p.out.String(), read)
+				}
+				return
+			}
+			if status != 1 || p.out.String() != "" || read != http.StatusOK {
+				t.Errorf("exit status %d, %q; then a read is answered %d", status, p.out.String(), read)
+			}
+			for line := ""; !strings.HasPrefix(line, "grahak: "); {
+				var err error
+				if line, err = reader.ReadString('\n'); err != nil {
+					t.Fatalf("%v: it does not say %q", err, c.says)
+				}
+				if strings.HasPrefix(line, "grahak: ") && line != "grahak: "+c.says+"\r\n" {
+					t.Errorf("it says %q, want %q", line, c.says)
+				}
+			}
+		})
+	}
+	s.Stop(t)
+}
+
+// TestProgressOnTerminal checks that a person sees how far a long command is, and nothing of it afterwards.
+func TestProgressOnTerminal(t *testing.T) {
+	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
+	customers(t, s, 200)
+	settle(t, s.Data)
+	s.Stop(t)
+	for _, c := range []struct {
+		args []string
+		bar  string // a pattern
+	}{
+		{[]string{"seal", "rotate", "--all"}, `^Re-sealing demo +0% \|[^|]*\| \(\d+/200\)`},
+		{[]string{"audit", "verify"}, `^Checking demo +\d+% \|[^|]*\| \(\d+/202\)`},
+	} {
+		person, program := openTerminal(t)
+		cmd := exec.Command(testkit.Program(t), append(c.args, "--data", s.Data)...)
+		cmd.Env, cmd.Stderr = testkit.Env(), program
+		p := startCommand(t, cmd)
+		if status := p.wait(t); status != 0 {
+			t.Errorf("%v: exit status %d", c.args, status)
+		}
+		if _, err := program.WriteString("\n"); err != nil {
+			t.Fatal(err)
+		}
+		shown, err := bufio.NewReader(person).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What stands in a line is what was written after the last carriage return, over what was there.
+		frames := strings.Split(strings.TrimSuffix(shown, "\r\n"), "\r")
+		seen := ""
+		for _, frame := range frames {
+			if strings.TrimSpace(frame) != "" {
+				seen = frame
+			}
+		}
+		mustMatch(t, fmt.Sprint(c.args), seen, c.bar)
+		if last := frames[len(frames)-1]; last != "" || len(frames) < 2 || strings.TrimSpace(frames[len(frames)-2]) != "" {
+			t.Errorf("%v leaves %q on the terminal", c.args, frames[max(0, len(frames)-2):])
+		}
+	}
 }
