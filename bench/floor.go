@@ -51,6 +51,9 @@ func measureFloor(ctx context.Context, dir string, goroutines int, d time.Durati
 		return result, err
 	}
 	const merchant domain.MerchantID = "floor"
+	if err := floorMerchant(ctx, store, merchant); err != nil {
+		return result, errors.Join(err, store.Close())
+	}
 	blobs := make([][]byte, 256)
 	for i := range blobs {
 		blobs[i] = make([]byte, sealedSize)
@@ -88,14 +91,28 @@ func measureFloor(ctx context.Context, dir string, goroutines int, d time.Durati
 	}, nil
 }
 
+// floorMerchant makes the merchant, whose keys nobody opens.
+func floorMerchant(ctx context.Context, store *sqlstore.Store, id domain.MerchantID) error {
+	const master = "floor"
+	if _, err := store.MasterKeyID(ctx, master); err != nil {
+		return err
+	}
+	now := time.Now()
+	return store.CreateMerchant(ctx, domain.Merchant{ID: id, IPMode: domain.IPModeOff, CreatedAt: now},
+		domain.Keyset{Merchant: id, MasterKeyID: master, Version: 1, Sealing: []byte{0}, Indexing: []byte{0}},
+		domain.Event{ID: "evt_floor", Type: domain.EventMerchantCreated, Actor: "cli:bench", At: now})
+}
+
 // floorCustomer returns a customer and an event as large as real ones: ids
-// that begin with a time-ordered part, and a random reference index.
+// that begin with a time-ordered part, and random indexes.
 func floorCustomer(sealed []byte) (domain.CustomerRecord, domain.Event) {
 	now := time.Now()
 	text := rand.Text()
 	id := fmt.Sprintf("%08s%s", strconv.FormatInt(now.UnixMilli()-1577836800000, 36), text[:8])
-	record := domain.CustomerRecord{ID: domain.CustomerID("cst_" + id), Sealed: sealed, Revision: 1, CreatedAt: now, UpdatedAt: now}
+	record := domain.CustomerRecord{ID: domain.CustomerID("cst_" + id), Sealed: domain.Sealed{Bytes: sealed, Version: 1}, Revision: 1, CreatedAt: now, UpdatedAt: now}
 	_, _ = rand.Read(record.Reference[:])
+	_, _ = rand.Read(record.Email[:])
+	_, _ = rand.Read(record.Mobile[:])
 	return record, domain.Event{
 		ID: domain.EventID("evt_" + id), Type: domain.EventCustomerCreated, Subject: string(record.ID),
 		Revision: 1, Actor: "key_0123456789abcdef", RequestID: text[6:26], At: now,
