@@ -69,6 +69,10 @@ func (s *Store) CopyTo(ctx context.Context, target string, progress func(done, t
 	for progress(0, size); ; {
 		select {
 		case err := <-copied:
+			if err != nil {
+				// An error of the disk leaves the journal of the copy.
+				_ = os.Remove(target + "-journal")
+			}
 			return storageError(err)
 		case <-tick.C:
 			if info, err := os.Stat(target); err == nil {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -132,22 +133,43 @@ func (c *conn) close() error {
 	return err
 }
 
+// interruptInterval is how often statements are cancelled that should have ended.
+const interruptInterval = 10 * time.Millisecond
+
 // during runs fn with statements that are cancelled when ctx ends, whose error
 // it then returns. It is for what takes long and shares no transaction with
 // anybody.
 func (c *conn) during(ctx context.Context, fn func() error) error {
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(interrupted)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	var interrupting sync.WaitGroup
+	interrupting.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
 		// A TLS is for one goroutine.
 		tls := libc.NewTLS()
 		defer tls.Close()
-		sqlite3.Xsqlite3_interrupt(tls, c.db)
+		// Between two statements there is nothing to interrupt, and the second
+		// runs.
+		again := time.NewTicker(interruptInterval)
+		defer again.Stop()
+		for {
+			sqlite3.Xsqlite3_interrupt(tls, c.db)
+			select {
+			case <-ended:
+				return
+			case <-again.C:
+			}
+		}
 	})
 	err := fn()
-	if !stop() {
-		<-interrupted
-	}
+	close(ended)
+	interrupting.Wait()
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
