@@ -42,6 +42,7 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_OVERLAP":              {"5x", `--overlap: "5x" is not a duration`, "key rotate -m demo KEY", "--overlap=5d"},
 	"GRAHAK_COUNT":                {"0", "--count is from 1 to 100", "customer list -m demo", "--count=1"},
 	"GRAHAK_OFFSET":               {"-1", "--offset is from 0", "customer list -m demo", "--offset=1"},
+	"GRAHAK_VERIFY_ONLY":          {"maybe", `--verify-only: "maybe" is neither true nor false (from GRAHAK_VERIFY_ONLY)`, "restore backup", "--verify-only"},
 	"GRAHAK_AFTER":                {"x", "--after is not the cursor", "customer list -m demo", "--after="},
 }
 
@@ -63,6 +64,7 @@ func TestEnvironment(t *testing.T) {
 	t.Chdir(t.TempDir())
 	testkit.Start(t, "data").Stop(t)
 	key := createKey(t, "data", "demo")
+	run(t, "backup", "backup", "--data", "data").done(t)
 	for name, v := range environment {
 		t.Run(name, func(t *testing.T) {
 			args := strings.Fields(strings.ReplaceAll(v.command, "KEY", key.ID))

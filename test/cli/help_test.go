@@ -235,6 +235,8 @@ func TestHelpTeaches(t *testing.T) {
 		"seal rotate":     {"grahak seal rotate --merchant acme", "A running server does that", "interrupted at any time"},
 		"seal rewrap":     {"openssl rand -base64 32", "on a line above the old one", "grahak seal rewrap --master-key-file master.key", "GRAHAK_MASTER_KEY"},
 		"audit verify":    {"grahak audit verify --merchant acme --anchor", "removed together", "Without the master key"},
+		"backup":          {"grahak restore --verify-only", "beside a running server", "keep that apart"},
+		"restore":         {"--data /var/lib/grahak --master-key-file", "must not exist, or be empty", "erase them again"},
 		"iplist":          {"grahak iplist add", "grahak iplist mode report", "grahak iplist mode enforce"},
 		"doctor":          {"beside a running server"},
 	} {

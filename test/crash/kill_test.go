@@ -328,7 +328,7 @@ func checkEvents(t *testing.T, data string, want []*tracked) (updates int) {
 	}
 	defer store.Close()
 	const merchant, most = grahak.MerchantID("demo"), 1 << 30
-	records, total, err := store.Customers(t.Context(), merchant, "", most, 0)
+	records, total, err := store.Customers(t.Context(), merchant, grahak.CustomerRange{}, most, 0)
 	if err != nil || len(records) != len(want) || total != int64(len(want)) {
 		t.Fatalf("the store has %d customers, total %d (%v), want %d", len(records), total, err, len(want))
 	}
