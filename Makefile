@@ -7,7 +7,7 @@ export FUZZTIME
 
 .PHONY: help
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Start the server from source.
@@ -37,6 +37,10 @@ fmt: ## Format the Go code.
 .PHONY: bench
 bench: ## Compare with an empty net/http handler (6 minutes); see bench/README.md.
 	go run ./bench
+
+.PHONY: bench-growth
+bench-growth: ## Compare a small with a large store (13 minutes); see bench/README.md.
+	go run ./bench -growth
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (10s).

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -22,7 +20,6 @@ type grahak struct {
 	*server
 	program, dir string
 	ops          string
-	key          string // of the demo merchant
 }
 
 // buildGrahak builds the program as it is released.
@@ -36,84 +33,34 @@ func buildGrahak(ctx context.Context, root, program string) error {
 	return nil
 }
 
-// startGrahak starts program with a new data folder under dir.
-func startGrahak(ctx context.Context, program, dir string) (*grahak, error) {
+// startGrahak starts program with a new data folder under dir. Requests are sent
+// with the demo merchant's key.
+func startGrahak(ctx context.Context, name, program, dir string) (*grahak, error) {
 	g := &grahak{program: program, dir: dir}
-	words := map[string]*string{"Base URL": new(string), "Operations": &g.ops, "API key": &g.key}
+	var base, key string
+	words := map[string]*string{"Base URL": &base, "Operations": &g.ops, "API key": &key}
 	var err error
-	g.server, err = startServer(ctx, "grahak", g.log(), func(line string) bool {
+	g.server, err = startServer(ctx, name, g.log(), func(line string) bool {
 		for label, value := range words {
 			if rest, ok := strings.CutPrefix(line, label); ok {
 				*value, _, _ = strings.Cut(strings.TrimSpace(rest), " ")
 			}
 		}
-		return g.key != ""
+		return key != ""
 	}, program, g.args("127.0.0.1:0")...)
 	if err != nil {
 		return nil, err
 	}
-	g.url = *words["Base URL"]
+	g.url, g.key = base, key
 	return g, nil
 }
 
 func (g *grahak) log() string { return filepath.Join(g.dir, "grahak.log") }
 
+func (g *grahak) data() string { return filepath.Join(g.dir, "data") }
+
 func (g *grahak) args(listen string) []string {
-	return []string{"serve", "--data", filepath.Join(g.dir, "data"), "--listen", listen, "--ops-listen", "127.0.0.1:0"}
-}
-
-// populate creates customers and writes their ids and their references, as
-// they stand in a path, to two files.
-func (g *grahak) populate(ctx context.Context, customers int) (ids, references string, err error) {
-	const writers = 32
-	made := make([]struct{ id, reference string }, customers)
-	failed := make([]error, writers)
-	var wait sync.WaitGroup
-	for w := range writers {
-		wait.Go(func() {
-			for i := w; i < customers && failed[w] == nil; i += writers {
-				reference := fmt.Sprintf("populated00-0-%09d%%40example.com", i)
-				made[i].reference = reference
-				made[i].id, _, failed[w] = createCustomer(ctx, g.server, g.key, reference)
-			}
-		})
-	}
-	wait.Wait()
-	if err := errors.Join(failed...); err != nil {
-		return "", "", err
-	}
-	var idLines, referenceLines strings.Builder
-	for _, m := range made {
-		idLines.WriteString(m.id + "\n")
-		referenceLines.WriteString(m.reference + "\n")
-	}
-	ids, references = filepath.Join(g.dir, "ids"), filepath.Join(g.dir, "references")
-	return ids, references, errors.Join(
-		os.WriteFile(ids, []byte(idLines.String()), 0o600),
-		os.WriteFile(references, []byte(referenceLines.String()), 0o600),
-	)
-}
-
-// createCustomer asks s for a customer like those of load.lua, whose references
-// have the same length. It returns the customer's id and the whole answer.
-func createCustomer(ctx context.Context, s *server, key, reference string) (string, *reply, error) {
-	form := "object_reference_id=" + reference + "&mobile_number=9988776655&email_address=" + reference + "&first_name=Asha&last_name=Rao"
-	answer, err := send(ctx, http.MethodPost, s.url+"/customers", key, form)
-	if err != nil {
-		return "", nil, err
-	}
-	var customer struct{ ID string }
-	return customer.ID, answer, json.Unmarshal(answer.Body, &customer)
-}
-
-// total returns how many customers there are.
-func (g *grahak) total(ctx context.Context) (int64, error) {
-	answer, err := send(ctx, http.MethodGet, g.url+"/customers?count=1", g.key, "")
-	if err != nil {
-		return 0, err
-	}
-	var list struct{ Total int64 }
-	return list.Total, json.Unmarshal(answer.Body, &list)
+	return []string{"serve", "--data", g.data(), "--listen", listen, "--ops-listen", "127.0.0.1:0"}
 }
 
 // metrics is what Grahak counts of itself.

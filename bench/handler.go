@@ -46,8 +46,8 @@ func serveHandler(file string) error {
 }
 
 // startHandler runs this program again as the handler that answers with the
-// headers and the body of answer.
-func startHandler(ctx context.Context, dir string, answer *reply) (*server, error) {
+// headers and the body of answer. Requests to it are sent with the key.
+func startHandler(ctx context.Context, dir, key string, answer *reply) (*server, error) {
 	same := *answer
 	same.Header = answer.Header.Clone()
 	// net/http writes the date itself.
@@ -72,6 +72,6 @@ func startHandler(ctx context.Context, dir string, answer *reply) (*server, erro
 	if err != nil {
 		return nil, err
 	}
-	s.url = url
+	s.url, s.key = url, key
 	return s, nil
 }

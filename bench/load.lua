@@ -1,10 +1,14 @@
 -- The requests that wrk sends, and the one line of figures it ends with.
 --
--- wrk -s load.lua URL -- MODE AUTHORIZATION TAG [FILE]
+-- wrk -s load.lua URL -- MODE AUTHORIZATION TAG [PATH [FILE]]
 --
 -- MODE create posts a new customer each time: TAG, the thread and a counter
--- make the reference unique. MODE get reads /customers/LINE for lines of FILE,
--- chosen pseudo-randomly. All requests of a mode have the same size.
+-- make the reference, which is the e-mail address too, unique; the end of TAG,
+-- the thread and the counter make the mobile number, which repeats after a
+-- million customers of a thread.
+-- MODE get reads PATH, or with FILE, PATH and one of the lines of FILE behind it,
+-- chosen pseudo-randomly. All requests of a mode have the same size if the lines
+-- have.
 
 local threads = 0
 
@@ -14,22 +18,22 @@ function setup(thread)
 end
 
 function init(args)
-  local mode, authorization, tag, file = args[1], args[2], args[3], args[4]
+  local mode, authorization, tag, path, file = args[1], args[2], args[3], args[4], args[5]
   local common = "Host: " .. wrk.host .. ":" .. wrk.port .. "\r\nAuthorization: " .. authorization .. "\r\n"
   if mode == "create" then
-    local format = tag .. "-" .. number .. "-%09d%%40example.com"
-    local middle = "&mobile_number=9988776655&email_address="
-    local last = "&first_name=Asha&last_name=Rao"
-    local first = "object_reference_id="
-    local size = #first + #middle + #last + 2 * #string.format(format, 0)
-    first = "POST /customers HTTP/1.1\r\n" .. common ..
-      "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " .. size .. "\r\n\r\n" .. first
-    local n = 0
+    local reference = tag .. "-" .. number .. "-%09d%%40example.com"
+    local form = "object_reference_id=" .. reference .. "&mobile_number=" .. tag:sub(-3) .. number .. "%06d" ..
+      "&email_address=" .. reference .. "&first_name=Asha&last_name=Rao"
+    local head = "POST /customers HTTP/1.1\r\n" .. common ..
+      "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " .. #string.format(form, 0, 0, 0) .. "\r\n\r\n"
+    local n, format = 0, string.format
     request = function()
       n = n + 1
-      local reference = string.format(format, n)
-      return first .. reference .. middle .. reference .. last
+      return head .. format(form, n, n % 1000000, n)
     end
+  elseif file == nil then
+    local whole = "GET " .. path .. " HTTP/1.1\r\n" .. common .. "\r\n"
+    request = function() return whole end
   else
     local lines, random = {}, math.random
     for line in io.lines(file) do
@@ -41,9 +45,9 @@ function init(args)
       seed = (seed * 31 + tag:byte(i)) % 2147483647
     end
     math.randomseed(seed)
-    local last = " HTTP/1.1\r\n" .. common .. "\r\n"
+    local first, last = "GET " .. path, " HTTP/1.1\r\n" .. common .. "\r\n"
     request = function()
-      return "GET /customers/" .. lines[random(#lines)] .. last
+      return first .. lines[random(#lines)] .. last
     end
   end
 end

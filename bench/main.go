@@ -13,13 +13,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
 type options struct {
 	pairs, seconds, connections, customers int
+	small, large                           int
 
+	growth  bool
 	profile string
 	strict  bool
 	keep    bool
@@ -34,11 +37,14 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 8, "how many `seconds` one half of a pair takes")
 	flag.IntVar(&o.connections, "connections", 64, "how many `connections` wrk opens")
 	flag.IntVar(&o.customers, "customers", 100_000, "how many `customers` to make before, for the reads")
-	flag.StringVar(&o.profile, "profile", "", "also profile creates and reads, into this `folder`")
+	flag.BoolVar(&o.growth, "growth", false, "compare a small with a large store instead, by lists, searches and reads")
+	flag.IntVar(&o.small, "small", 1_000, "how many `customers` the small store has")
+	flag.IntVar(&o.large, "large", 1_000_000, "how many `customers` the large store has")
+	flag.StringVar(&o.profile, "profile", "", "also profile Grahak under each kind of request, into this `folder`")
 	flag.BoolVar(&o.strict, "strict", false, "fail if a bar is not met")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder and the log")
 	flag.Parse()
-	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 {
+	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -68,6 +74,7 @@ type bench struct {
 	options
 	out     io.Writer
 	dir     string
+	program string
 	grahak  *grahak
 	handler *server
 	wrk     *wrk
@@ -88,74 +95,82 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := os.MkdirAll(outDir, 0o700); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(outDir, "run-")
+	if b.dir, err = os.MkdirTemp(outDir, "run-"); err != nil {
+		return err
+	}
+	defer func() {
+		if o.keep {
+			fmt.Fprintln(out, "Kept:", b.dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(b.dir))
+	}()
+	h := &heading{Started: time.Now(), Seconds: o.seconds, Connections: o.connections}
+	if h.Machine, err = describeMachine(b.dir); err != nil {
+		return err
+	}
+	h.Machine.print(out)
+	b.program = filepath.Join(b.dir, "grahak")
+	if err := buildGrahak(ctx, root, b.program); err != nil {
+		return err
+	}
+	measure, kind := b.measureAll, ""
+	if o.growth {
+		measure, kind = b.measureGrowth, "-growth"
+	}
+	figures, err := measure(ctx, h)
 	if err != nil {
 		return err
 	}
-	b.dir = dir
-	defer func() {
-		if o.keep {
-			fmt.Fprintln(out, "Kept:", dir)
-			return
-		}
-		err = errors.Join(err, os.RemoveAll(dir))
-	}()
-	r := &report{Started: time.Now(), Seconds: o.seconds, Connections: o.connections, Customers: o.customers}
-	if r.Machine, err = describeMachine(dir); err != nil {
-		return err
-	}
-	r.Machine.print(out)
-	program := filepath.Join(dir, "grahak")
-	if err := buildGrahak(ctx, root, program); err != nil {
-		return err
-	}
-	if err := b.measureServers(ctx, program, r); err != nil {
-		return err
-	}
-	if r.Floor, err = measureFloor(ctx, dir, o.connections, time.Duration(o.seconds)*time.Second); err != nil {
-		return err
-	}
-	r.judge()
-	r.print(out)
-	file, err := r.save(outDir)
+	h.print(out)
+	file, err := h.save(outDir, kind, figures)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "\nAll figures:", file)
 	if o.strict {
-		return r.strict()
+		return h.strict()
 	}
 	return nil
 }
 
+// measureAll compares Grahak with the empty handler, and returns a report.
+func (b *bench) measureAll(ctx context.Context, h *heading) (any, error) {
+	r := &report{heading: h, Customers: b.customers}
+	if err := b.measureServers(ctx, r); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.Floor, err = measureFloor(ctx, b.dir, b.connections, time.Duration(b.seconds)*time.Second); err != nil {
+		return nil, err
+	}
+	r.judge()
+	r.print(b.out)
+	return r, nil
+}
+
 // measureServers measures all that needs a running server.
-func (b *bench) measureServers(ctx context.Context, program string, r *report) (err error) {
-	if b.grahak, err = startGrahak(ctx, program, b.dir); err != nil {
+func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
+	if b.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir); err != nil {
 		return err
 	}
-	running := true
-	defer func() {
-		if running {
-			err = errors.Join(err, b.grahak.stop())
-		}
-	}()
-	b.wrk.authorization = basicAuth(b.grahak.key)
+	defer func() { err = errors.Join(err, b.grahak.stop()) }()
 	id, err := b.startHandler(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.handler.stop()) }()
 	fmt.Fprintf(b.out, "Making %d customers …\n", b.customers)
-	ids, references, err := b.grahak.populate(ctx, b.customers)
+	made, err := b.grahak.populate(ctx, b.customers)
 	if err != nil {
 		return err
 	}
 	b.created += int64(b.customers)
-	get, create := target{mode: "get", file: ids}, target{mode: "create"}
+	get, create := target{mode: "get", path: "/customers/", file: made.ids}, target{mode: "create"}
 	for _, kind := range []struct {
 		name string
 		target
-	}{{"get", get}, {"get, ref", target{mode: "get", file: references}}, {"create", create}} {
+	}{{"get", get}, {"get, ref", target{mode: "get", path: get.path, file: made.references}}, {"create", create}} {
 		if b.pairs == 0 {
 			break
 		}
@@ -177,13 +192,12 @@ func (b *bench) measureServers(ctx context.Context, program string, r *report) (
 	}
 	if b.profile != "" {
 		for _, t := range []target{create, get} {
-			if err := b.profiled(ctx, t); err != nil {
+			if err := b.profiled(ctx, b.grahak, t.mode, t); err != nil {
 				return err
 			}
 		}
 	}
-	running = false
-	if err := b.grahak.stop(); err != nil {
+	if r.Disk, err = b.grahak.stopAndWeigh(ctx); err != nil {
 		return err
 	}
 	r.StartMs, err = b.grahak.firstAnswers(ctx, id, starts)
@@ -194,14 +208,14 @@ func (b *bench) measureServers(ctx context.Context, program string, r *report) (
 // that the answers of both are of one size, and returns the id of the customer
 // that it made for that.
 func (b *bench) startHandler(ctx context.Context, r *report) (id string, err error) {
-	// As long as the references of load.lua.
-	const reference = "constant000-0-000000000%40example.com"
-	id, answer, err := createCustomer(ctx, b.grahak.server, b.grahak.key, reference)
+	// As long as those of load.lua.
+	const reference, mobile = "constant000-0-000000000%40example.com", "9999999999"
+	id, answer, err := createCustomer(ctx, b.grahak.server, reference, mobile)
 	if err != nil {
 		return "", err
 	}
 	b.created++
-	if b.handler, err = startHandler(ctx, b.dir, answer); err != nil {
+	if b.handler, err = startHandler(ctx, b.dir, b.grahak.key, answer); err != nil {
 		return "", err
 	}
 	r.AnswerBytes = answer.size
@@ -217,30 +231,15 @@ func (b *bench) startHandler(ctx context.Context, r *report) (id string, err err
 	return id, nil
 }
 
-// measure runs wrk against one of the servers and makes sure that all answers
-// were 200.
+// measure runs wrk against one of the servers.
 func (b *bench) measure(ctx context.Context, s *server, t target, l load) (sample, error) {
 	if s != b.grahak.server {
 		return b.wrk.run(ctx, s, t, l)
 	}
-	before, err := b.grahak.metrics(ctx)
+	result, grown, err := b.wrk.measure(ctx, b.grahak, t, l)
 	if err != nil {
 		return sample{}, err
 	}
-	result, err := b.wrk.run(ctx, s, t, l)
-	if err != nil {
-		return sample{}, err
-	}
-	after, err := b.grahak.metrics(ctx)
-	if err != nil {
-		return sample{}, err
-	}
-	grown, n := after.since(before), float64(result.Requests)
-	if failures := grown.failures(); failures > 0 {
-		return sample{}, fmt.Errorf("grahak answered %.0f requests with another status than 200; see its metrics or log with -keep", failures)
-	}
-	result.Allocs = grown["go_memstats_mallocs_total"] / n
-	result.Bytes = grown["go_memstats_alloc_bytes_total"] / n
 	if t.mode == "create" {
 		b.created += result.Requests
 		b.runs++
@@ -304,25 +303,26 @@ func (b *bench) checkTotal(ctx context.Context) error {
 	return nil
 }
 
-// profiled takes a CPU profile of Grahak under load.
-func (b *bench) profiled(ctx context.Context, t target) error {
+// profiled takes a CPU profile of g under load.
+func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) error {
 	if err := os.MkdirAll(b.profile, 0o700); err != nil {
 		return err
 	}
 	l := load{connections: b.connections, threads: threads, duration: time.Duration(b.seconds) * time.Second}
+	file := filepath.Join(b.profile, strings.NewReplacer(",", "", " ", "-").Replace(name)+".pprof")
 	var top string
 	var failed error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		top, failed = b.grahak.profile(ctx, filepath.Join(b.profile, t.mode+".pprof"), l.duration)
+		top, failed = g.profile(ctx, file, l.duration)
 	}()
-	_, err := b.measure(ctx, b.grahak.server, t, l)
+	_, _, err := b.wrk.measure(ctx, g, t, l)
 	<-done
 	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "\nProfile of %s:\n%s", t.mode, top)
+	fmt.Fprintf(b.out, "\nProfile of %s:\n%s", name, top)
 	return nil
 }
 

@@ -191,3 +191,12 @@ func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
+
+// medianOf returns the median of a figure of pairs.
+func medianOf[P any](pairs []P, get func(P) float64) float64 {
+	values := make([]float64, len(pairs))
+	for i, p := range pairs {
+		values[i] = get(p)
+	}
+	return median(values)
+}

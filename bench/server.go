@@ -20,8 +20,11 @@ import (
 type server struct {
 	name   string
 	url    string
+	key    string // that requests are sent with
 	banner string // what it printed before it answered
 	cmd    *exec.Cmd
+
+	stopped bool
 }
 
 // startTimeout and stopTimeout bound how long a server may take.
@@ -64,8 +67,12 @@ func startServer(ctx context.Context, name, log string, ready func(line string) 
 
 func (s *server) pid() int { return s.cmd.Process.Pid }
 
-// stop ends the server as an operator does.
+// stop ends the server as an operator does, unless that was done before.
 func (s *server) stop() error {
+	if s.stopped {
+		return nil
+	}
+	s.stopped = true
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}

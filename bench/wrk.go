@@ -19,8 +19,12 @@ var errNoWrk = errors.New("wrk is not installed: install it with `apt-get instal
 // target is what a server is asked.
 type target struct {
 	mode string // of load.lua: create or get
-	file string // of ids, for get
+	path string // for get
+	file string // of what comes behind the path; empty for nothing
 }
+
+// name is what t is called in messages.
+func (t target) name() string { return t.mode + " " + t.path }
 
 // load is how hard a server is asked.
 type load struct {
@@ -47,12 +51,13 @@ type sample struct {
 	Bytes    float64 `json:"bytes_per_request,omitempty"`
 	Batch    float64 `json:"writes_per_commit,omitempty"`
 	CommitMs float64 `json:"commit_ms,omitempty"`
+	// Lag is of creates.
+	Lag *lag `json:"order_lag,omitempty"`
 }
 
 // wrk runs the load generator.
 type wrk struct {
 	program, script string
-	authorization   string // of every request
 	runs            atomic.Int64
 	started         time.Time
 }
@@ -69,16 +74,22 @@ func newWrk(root string) (*wrk, error) {
 // run asks s for t. Any error of a socket and any status of 400 or more is an
 // error.
 func (w *wrk) run(ctx context.Context, s *server, t target, l load) (sample, error) {
-	// The tag makes references unique over all runs on a data folder.
+	// The tag makes references unique over all runs on a data folder, and its last
+	// three digits do the same for mobile numbers.
 	tag := fmt.Sprintf("%08x%03d", w.started.Unix(), w.runs.Add(1))
 	ctx, cancel := context.WithTimeout(ctx, l.duration+time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, w.program,
+	args := []string{
 		"--connections", strconv.Itoa(l.connections), "--threads", strconv.Itoa(l.threads),
-		"--duration", strconv.Itoa(int(l.duration.Seconds()))+"s",
+		"--duration", strconv.Itoa(int(l.duration.Seconds())) + "s",
 		// A slow answer is slow, not an error; wrk's own limit is 2 s.
 		"--timeout", "15s",
-		"--script", w.script, s.url, "--", t.mode, w.authorization, tag, t.file)
+		"--script", w.script, s.url, "--", t.mode, basicAuth(s.key), tag, t.path,
+	}
+	if t.file != "" {
+		args = append(args, t.file)
+	}
+	cmd := exec.CommandContext(ctx, w.program, args...)
 	before, err := readCPU(s.pid())
 	if err != nil {
 		return sample{}, err
@@ -103,8 +114,8 @@ func (w *wrk) run(ctx context.Context, s *server, t target, l load) (sample, err
 		return sample{}, fmt.Errorf("wrk printed %q: %w", line, err)
 	}
 	if r.Connect+r.Read+r.Write+r.Timeout+r.Status > 0 || r.Requests == 0 {
-		return sample{}, fmt.Errorf("%s of %s: %d answers, and errors: connect %d, read %d, write %d, timeout %d, status %d",
-			t.mode, s.name, r.Requests, r.Connect, r.Read, r.Write, r.Timeout, r.Status)
+		return sample{}, fmt.Errorf("%s, %s: %d answers, and errors: connect %d, read %d, write %d, timeout %d, status %d",
+			t.name(), s.name, r.Requests, r.Connect, r.Read, r.Write, r.Timeout, r.Status)
 	}
 	serverCPU, wrkCPU := after.server-before.server, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
 	others := max(0, after.busy-before.busy-serverCPU-wrkCPU)
@@ -118,4 +129,35 @@ func (w *wrk) run(ctx context.Context, s *server, t target, l load) (sample, err
 		WrkCPU:    float64(wrkCPU.Microseconds()) / float64(r.Requests),
 		OthersCPU: others.Seconds() / after.at.Sub(before.at).Seconds(),
 	}, nil
+}
+
+// measure runs wrk against g and makes sure that all answers were 200. After
+// creates it waits until all events are in order. It also returns how much g's
+// own figures grew.
+func (w *wrk) measure(ctx context.Context, g *grahak, t target, l load) (sample, metrics, error) {
+	before, err := g.metrics(ctx)
+	if err != nil {
+		return sample{}, nil, err
+	}
+	lag := func() (*lag, error) { return nil, nil }
+	if t.mode == "create" {
+		lag = g.watchLag(ctx)
+	}
+	result, err := w.run(ctx, g.server, t, l)
+	behind, lagErr := lag()
+	if err := errors.Join(err, lagErr); err != nil {
+		return sample{}, nil, err
+	}
+	result.Lag = behind
+	after, err := g.metrics(ctx)
+	if err != nil {
+		return sample{}, nil, err
+	}
+	grown, n := after.since(before), float64(result.Requests)
+	if failures := grown.failures(); failures > 0 {
+		return sample{}, nil, fmt.Errorf("%s answered %.0f requests with another status than 200; see its metrics or log with -keep", g.name, failures)
+	}
+	result.Allocs = grown["go_memstats_mallocs_total"] / n
+	result.Bytes = grown["go_memstats_alloc_bytes_total"] / n
+	return result, grown, nil
 }
