@@ -79,6 +79,9 @@ func newConn(dsn string) (*conn, error) {
 	if rc != sqlite3.SQLITE_OK {
 		return nil, errors.Join(c.fault(rc), c.close())
 	}
+	if rc := c.planOnce(); rc != sqlite3.SQLITE_OK {
+		return nil, errors.Join(c.fault(rc), c.close())
+	}
 	for _, pragma := range parameters["_pragma"] {
 		if _, err := c.exec("PRAGMA " + pragma); err != nil {
 			return nil, errors.Join(err, c.close())
@@ -113,6 +116,15 @@ func (c *conn) fault(rc int32) error {
 
 // errClosed is returned by a connection that is closed.
 var errClosed = errors.New("the database connection is closed")
+
+// planOnce has SQLite plan a statement without regard to its arguments. Otherwise
+// it would compile one with a parameter in LIMIT anew each time, which costs as
+// much as to run it.
+func (c *conn) planOnce() int32 {
+	arguments := libc.NewVaList(int32(1), uintptr(0))
+	defer libc.Xfree(c.tls, arguments)
+	return sqlite3.Xsqlite3_db_config(c.tls, c.db, sqlite3.SQLITE_DBCONFIG_ENABLE_QPSG, arguments)
+}
 
 // close closes the connection and its statements. It may be called more than
 // once.

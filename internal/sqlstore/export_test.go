@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"grahak"
 )
 
@@ -133,4 +135,18 @@ func (s *Store) HoldReaders() (release func()) {
 			s.readers <- c
 		}
 	}
+}
+
+// Recompiled returns the statements that SQLite compiled more than once. Nothing
+// else may use the store meanwhile, and there are no checkpoints from then on.
+func (s *Store) Recompiled() (list []string) {
+	s.checkpoints.stop()
+	for _, c := range s.held {
+		for query, statement := range c.statements {
+			if sqlite3.Xsqlite3_stmt_status(c.tls, statement.ptr, sqlite3.SQLITE_STMTSTATUS_REPREPARE, 0) > 0 {
+				list = append(list, query)
+			}
+		}
+	}
+	return list
 }
