@@ -281,7 +281,7 @@ type sealRewrapCmd struct {
 
 // Help is what `grahak seal rewrap --help` says above the flags.
 func (sealRewrapCmd) Help() string {
-	return `It wraps the keys of all merchants under the newest master key that is configured; customers are not touched. In a sandbox that keeps its own master key it makes a new one, and removes the old one from the data folder.
+	return `It wraps the keys of all merchants under the newest master key that is configured; customers are not touched. In a sandbox that keeps its own master key it makes a new one, and removes the old one from the data folder, so that older backups cannot be read any more.
 
 Where you give the master key, put the new one on a line above the old one, where the server and this command read it, run this, and then remove the old line:
 
@@ -311,11 +311,10 @@ func (c sealRewrapCmd) Run(ctx context.Context, std Streams) error {
 		}
 		out("The keys of all merchants are wrapped under master key %s, and no longer under %s.", to, from)
 		if c.Given() {
-			out("Remove the line of %s%s, and destroy that key wherever it is kept.", from, c.where())
+			out("Remove the line of %s%s. Backups made until now, and what else was copied, can be read with that key only: keep it apart for as long as you may need one of them, and then destroy it wherever it is.", from, c.where())
 		} else {
-			out("The old key is no longer in %s. Destroy it wherever else it is kept.", c.GeneratedMasterKey())
+			out("The old key is no longer in %s: backups made until now cannot be read any more, unless you have a copy of it.", c.GeneratedMasterKey())
 		}
-		out("Backups made until now can be read with %s only: keep it apart for as long as you may need one of them.", from)
 		return nil
 	})
 }
