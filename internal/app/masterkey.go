@@ -142,6 +142,11 @@ func (s *Server) checkMasterKey(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	if fault != nil {
+		if again, err := s.store.MasterKeyID(ctx, ""); err != nil || again != named {
+			return // It was changed meanwhile, and the next look tells.
+		}
+	}
 	before := s.Fault()
 	switch {
 	case fault == nil && before != nil:

@@ -233,6 +233,26 @@ func TestRewrap(t *testing.T) {
 	wantCode(t, err, grahak.CodeUnavailable)
 }
 
+// The old master key may go as soon as the keys are wrapped under the new one, even
+// while it is looked for.
+func TestRewrapWhileMasterKeyIsRead(t *testing.T) {
+	t.Parallel()
+	db, old := MustStore(t)
+	fresh, _ := MustMasterKey(t)
+	sealed := wantSealsUnder(t, "before", seal.New(old, db), 1)
+	masters := seal.NewMasterKeys(func(ctx context.Context) ([]*seal.MasterKey, error) {
+		both := seal.NewMasterKeys(func(context.Context) ([]*seal.MasterKey, error) { return []*seal.MasterKey{fresh, old}, nil }, 0)
+		defer both.Close()
+		k, err := seal.NewSealer(both, db).Rewrap(ctx, db.get(acme), fresh.ID())
+		if err == nil {
+			db.put(k)
+		}
+		return []*seal.MasterKey{fresh}, err
+	}, 0)
+	t.Cleanup(masters.Close)
+	wantOpen(t, "after the change", seal.NewSealer(masters, db), sealed)
+}
+
 // What another process sealed under a key that it has just made opens at once,
 // and a damaged row costs one reading of the keys and not one each time.
 func TestRotationElsewhere(t *testing.T) {

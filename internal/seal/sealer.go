@@ -193,13 +193,7 @@ func (s *Sealer) load(ctx context.Context, m grahak.MerchantID) (*merchantKeys, 
 	forgot := s.forgot
 	s.mu.RUnlock()
 	reading := s.readings.Add(1)
-	wrapped, err := s.source.Keyset(ctx, m)
-	if err != nil {
-		return nil, err
-	}
-	// What binds the keys to their merchant must be what was asked for.
-	wrapped.Merchant = m
-	master, err := s.master(ctx, wrapped.MasterKeyID)
+	wrapped, master, err := s.stored(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -228,6 +222,29 @@ func (s *Sealer) load(ctx context.Context, m grahak.MerchantID) (*merchantKeys, 
 	}
 	s.keys[m] = k
 	return k, nil
+}
+
+// stored returns the merchant's keys as they are stored, and the master key that
+// they are under.
+func (s *Sealer) stored(ctx context.Context, m grahak.MerchantID) (grahak.Keyset, *MasterKey, error) {
+	k, err := s.source.Keyset(ctx, m)
+	for {
+		if err != nil {
+			return grahak.Keyset{}, nil, err
+		}
+		// What binds the keys to their merchant must be what was asked for.
+		k.Merchant = m
+		master, missing := s.master(ctx, k.MasterKeyID)
+		if missing == nil {
+			return k, master, nil
+		}
+		// While the master key was looked for, the keys may have been wrapped
+		// under another, and it may be gone for that reason.
+		before := k.MasterKeyID
+		if k, err = s.source.Keyset(ctx, m); err == nil && k.MasterKeyID == before {
+			return grahak.Keyset{}, nil, missing
+		}
+	}
 }
 
 // openKeys opens a merchant's keys.

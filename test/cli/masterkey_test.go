@@ -1,11 +1,14 @@
 package cli_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -220,7 +223,8 @@ func TestMasterKeyLost(t *testing.T) {
 			p := start(t, nil, serve(data, flags...)...)
 			banner := p.banner(t)
 			mustMatch(t, "the banner", banner, `(?m)^CUSTOMERS CANNOT BE SERVED, every such request is answered 503: `+c.says+`$`)
-			mustMatch(t, "the log", p.err.String(), `"level":"ERROR","msg":"customers cannot be served","error":"`+c.says+`"`)
+			logged := regexp.MustCompile(`"level":"ERROR","msg":"customers cannot be served","error":"` + c.says + `"`)
+			eventually(t, answerTimeout, "the log says so", func() bool { return logged.MatchString(p.err.String()) })
 			if strings.Contains(banner, "gk_") {
 				t.Errorf("the start made a key:\n%s", banner)
 			}
@@ -325,6 +329,89 @@ func TestSeveralMasterKeys(t *testing.T) {
 
 			write(newer)
 			mustFind(t, data, production, finding("FAIL", "master key", `2 of 2 merchants cannot be served, .*`+otherMasterKey))
+		})
+	}
+}
+
+// TestChangeMasterKey checks that nobody who calls notices when the master key changes, and changes again, under a running
+// server.
+func TestChangeMasterKey(t *testing.T) {
+	for name, source := range map[string][]string{
+		"generated":      nil,
+		"file":           {"--master-key-file", "KEY"},
+		"command":        {"--master-key-command", "cat 'KEY'"},
+		"a slow command": {"--master-key-command", "sleep 1; cat 'KEY'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := filepath.Join(t.TempDir(), "data")
+			path, flags := filepath.Join(t.TempDir(), "keys"), []string(nil)
+			for _, f := range source {
+				flags = append(flags, strings.ReplaceAll(f, "KEY", path))
+			}
+			// It is put there in one piece, as the server may read it at any time.
+			write := func(text string) {
+				t.Helper()
+				if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Rename(path+".new", path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			current := newMasterKey(t)
+			write(current)
+			s := testkit.Start(t, data, flags...)
+			demo := caller{base: s.BaseURL, key: s.Key}
+			demo.create(t, "here")
+
+			ctx, stop := context.WithCancel(t.Context())
+			var calls sync.WaitGroup
+			for i := range 2 {
+				calls.Go(func() {
+					for n := 0; ctx.Err() == nil; n++ {
+						for _, r := range []struct{ method, path, body string }{
+							{http.MethodGet, "/customers/here", ""},
+							{http.MethodPost, "/customers", newCustomer(fmt.Sprintf("%d-%d", i, n))},
+						} {
+							if a, err := demo.try(t.Context(), r.method, r.path, r.body); err != nil || a.status != http.StatusOK {
+								t.Errorf("%s %s: %d %s %v", r.method, r.path, a.status, a.body, err)
+								return
+							}
+						}
+					}
+				})
+			}
+			defer calls.Wait()
+			defer stop()
+			for range 3 {
+				if flags != nil {
+					fresh := newMasterKey(t)
+					write(fresh + current)
+					current = fresh
+				}
+				run(t, append([]string{"seal", "rewrap", "--data", data}, flags...)...).done(t)
+				if flags != nil {
+					write(current)
+				}
+				// When it knows of this key, it has forgotten what it read before the change.
+				key := createKey(t, data, "demo").Key
+				seen(t, "a new key works", func() bool { return (caller{base: s.BaseURL, key: key}).list(t) == http.StatusOK })
+				if a := demo.send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
+					t.Errorf("after a change: %d %s", a.status, a.body)
+				}
+			}
+			run(t, append([]string{"merchant", "create", "later", "--data", data}, flags...)...).done(t)
+			later := caller{base: s.BaseURL, key: createKey(t, data, "later").Key}
+			seen(t, "a new merchant is served", func() bool { return later.list(t) == http.StatusOK })
+			stop()
+			calls.Wait()
+			if strings.Contains(s.Log(t), "cannot be served") {
+				t.Error("the log tells of an outage")
+			}
+			s.Stop(t)
+			testkit.Start(t, data, flags...).Stop(t)
+			mustFind(t, data, flags, finding("ok", "master key", `opens the keys of all 2 merchants`))
 		})
 	}
 }
