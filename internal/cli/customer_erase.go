@@ -116,6 +116,9 @@ func (c customerEraseCmd) Run(ctx context.Context, std Streams) error {
 			}
 		}
 		id, err := d.Service.EraseCustomer(ctx, c.caller(), c.Ref)
+		if grahak.CodeOf(err) == grahak.CodeInternal {
+			return fmt.Errorf("%w; a customer whose record cannot be read can be erased by its id only", err)
+		}
 		if err != nil {
 			return err
 		}

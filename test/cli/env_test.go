@@ -43,6 +43,16 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_COUNT":                {"0", "--count is from 1 to 100", "customer list -m demo", "--count=1"},
 	"GRAHAK_OFFSET":               {"-1", "--offset is from 0", "customer list -m demo", "--offset=1"},
 	"GRAHAK_VERIFY_ONLY":          {"maybe", `--verify-only: "maybe" is neither true nor false (from GRAHAK_VERIFY_ONLY)`, "restore backup", "--verify-only"},
+	"GRAHAK_REFERENCE":            {long, "--reference has 1 to 128 characters", "customer list -m demo", "--reference=x"},
+	"GRAHAK_EMAIL":                {"x", "--email is not an e-mail address", "customer list -m demo", "--email=asha@example.com"},
+	"GRAHAK_MOBILE":               {"x", "--mobile has 1 to 16 digits", "customer list -m demo", "--mobile=1"},
+	"GRAHAK_COUNTRY_CODE":         {"x", "--country-code has 1 to 4 digits", "customer list -m demo --mobile 1", "--country-code=91"},
+	"GRAHAK_CREATED_AFTER":        {"x", `--created-after: "x" is not a time`, "customer list -m demo", "--created-after=2026-03-17"},
+	"GRAHAK_CREATED_BEFORE":       {"x", `--created-before: "x" is not a time`, "customer list -m demo", "--created-before=2026-03-17"},
+	"GRAHAK_YES":                  {"maybe", `--yes: "maybe" is neither true nor false (from GRAHAK_YES)`, "customer erase gone -m demo", "--yes"},
+	"GRAHAK_ALL":                  {"maybe", `--all: "maybe" is neither true nor false (from GRAHAK_ALL)`, "seal rotate", "--all"},
+	"GRAHAK_NO_WAIT":              {"maybe", `--no-wait: "maybe" is neither true nor false (from GRAHAK_NO_WAIT)`, "seal rotate -m demo", "--no-wait"},
+	"GRAHAK_ANCHOR":               {"x", `--anchor: "x" is not an anchor`, "audit verify -m demo", "--anchor=HEAD"},
 	"GRAHAK_AFTER":                {"x", "--after is not the cursor", "customer list -m demo", "--after="},
 }
 
@@ -62,7 +72,11 @@ func TestEnvironment(t *testing.T) {
 	}
 
 	t.Chdir(t.TempDir())
-	testkit.Start(t, "data").Stop(t)
+	s := testkit.Start(t, "data")
+	caller{base: s.BaseURL, key: s.Key}.create(t, "gone")
+	settle(t, "data")
+	s.Stop(t)
+	_, head, _ := strings.Cut(strings.TrimSpace(run(t, "audit", "verify", "-m", "demo", "--data", "data").done(t).stdout), ", head ")
 	key := createKey(t, "data", "demo")
 	run(t, "backup", "backup", "--data", "data").done(t)
 	for name, v := range environment {
@@ -76,7 +90,7 @@ func TestEnvironment(t *testing.T) {
 			if r.status == 0 || !strings.Contains(r.stdout+r.stderr, v.says) {
 				t.Errorf("with %s: exit status %d\nstdout: %s\nstderr: %s\nwant a failure that says %q", env[0], r.status, r.stdout, r.stderr, v.says)
 			}
-			runEnv(t, env, append(args, v.flag)...).done(t)
+			runEnv(t, env, append(args, strings.Replace(v.flag, "HEAD", head, 1))...).done(t)
 		})
 	}
 }
