@@ -47,7 +47,8 @@ CREATE TABLE lookup_blocks (
 
 -- The hash chain over a merchant's events, in segments as they were added:
 -- links has 32 bytes for each event, customers is the merchant's number of them
--- after the last event.
+-- after the last event. The rows are large, so they are not in the index: to find
+-- one there, SQLite would read all of each that it compares.
 CREATE TABLE event_chain (
     merchant_id    TEXT    NOT NULL,
     first_position INTEGER NOT NULL,
@@ -56,7 +57,7 @@ CREATE TABLE event_chain (
     proof          BLOB    NOT NULL,
     links          BLOB    NOT NULL,
     PRIMARY KEY (merchant_id, first_position)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 -- The merchants with events that are not in their chain, or with runs to merge.
 CREATE TABLE unordered (
