@@ -416,6 +416,87 @@ func TestChangeMasterKey(t *testing.T) {
 	}
 }
 
+// TestGeneratedMasterKeyChanges checks that a sandbox's change of its own master key, wherever an earlier one was cut off
+// and however many are asked for at once, ends with one key in the file, which opens everything.
+func TestGeneratedMasterKeyChanges(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := testkit.Start(t, data)
+	demo := caller{base: s.BaseURL, key: s.Key}
+	demo.create(t, "here")
+	path := filepath.Join(data, "master.key")
+	content := func() string {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	rewrap := []string{"seal", "rewrap", "--data", data}
+	first, second := content(), newMasterKey(t)
+
+	// The new key was in the file, and nothing was wrapped under it.
+	if err := os.WriteFile(path, []byte(second+first), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, rewrap...).done(t)
+	if diff := cmp.Diff(second, content()); diff != "" {
+		t.Errorf("the file is not that of the new key alone (-want +got):\n%s", diff)
+	}
+	// Everything was wrapped under the new key, and the old one was still in the file.
+	if err := os.WriteFile(path, []byte(second+first), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, rewrap...).done(t)
+	if got := content(); got == first || got == second || strings.Count(got, "\n") != 1 {
+		t.Error("the file is not one of a newer key alone")
+	}
+
+	// While another changes it, and at the same time.
+	folder, err := os.Open(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	const busy = `^the master key is being changed by another command: wait for its end$`
+	before := content()
+	run(t, rewrap...).refused(t, 1, busy)
+	if content() != before {
+		t.Error("the file was changed while another command changes it")
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	var results [5]result
+	var commands sync.WaitGroup
+	for i := range results {
+		commands.Go(func() { results[i] = run(t, rewrap...) })
+	}
+	commands.Wait()
+	successes := 0
+	for _, r := range results {
+		if r.status == 0 {
+			successes++
+		} else {
+			r.refused(t, 1, busy)
+		}
+	}
+	if successes == 0 {
+		t.Error("none of the commands did its work")
+	}
+	if strings.Count(content(), "\n") != 1 {
+		t.Error("there is more than one key in the file at the end")
+	}
+	mustFind(t, data, nil, finding("ok", "master key", `opens the keys of all 1 merchants`))
+	if a := demo.send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
+		t.Errorf("after all that: %d %s", a.status, a.body)
+	}
+	s.Stop(t)
+}
+
 // TestMasterKeyIsNotAskedFor checks that a command which needs no master key does not run the one that prints it, which
 // may cost money or leave a trace.
 func TestMasterKeyIsNotAskedFor(t *testing.T) {
