@@ -63,6 +63,7 @@ type Service struct {
 	random      io.Reader
 	log         *slog.Logger
 	access      *accessCache
+	maxScan     int // but for tests the constant
 
 	customerTicks, keyTicks, eventTicks ticks
 }
@@ -80,6 +81,7 @@ func NewService(cfg Config) (*Service, error) {
 		clock:       cfg.Clock,
 		random:      cfg.Random,
 		log:         cfg.Logger,
+		maxScan:     maxScan,
 	}
 	if s.environment == "" {
 		s.environment = Sandbox

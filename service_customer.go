@@ -164,8 +164,11 @@ func (s *Service) EraseCustomer(ctx context.Context, c Caller, ref string) (Cust
 	if err := c.may(ScopeWrite); err != nil {
 		return "", err
 	}
-	// The record is not opened, so that a damaged one can be erased too.
 	record, err := s.record(ctx, c.Merchant, ref)
+	if err == nil && string(record.ID) != ref {
+		// By its own id a damaged one can be erased, too.
+		_, err = s.openFound(ctx, c.Merchant, ref, record)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -216,6 +219,11 @@ func (s *Service) find(ctx context.Context, m MerchantID, ref string) (Customer,
 	if err != nil {
 		return Customer{}, err
 	}
+	return s.openFound(ctx, m, ref, record)
+}
+
+// openFound opens what was found by ref.
+func (s *Service) openFound(ctx context.Context, m MerchantID, ref string, record CustomerRecord) (Customer, error) {
 	customer, err := s.open(ctx, m, record)
 	if err == nil && string(customer.ID) != ref && customer.Reference != ref {
 		// What is sealed is bound to the id, but not to the index it was found by.

@@ -112,8 +112,9 @@ func (s *Service) list(ctx context.Context, m MerchantID, f filter, before Custo
 	return page, nil
 }
 
-// maxScan bounds how many customers are opened for a page: a filter may fit few
-// of those that an index finds, such as a country code among equal numbers.
+// maxScan bounds how many customers are opened for a page, roughly: a filter may
+// fit few of those that an index finds, such as a country code among equal
+// numbers.
 const maxScan = 20_000
 
 // search returns a page of a filter that has an index. The index finds too many
@@ -151,7 +152,7 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, before Cus
 			return page, nil
 		}
 		around.Before = records[MaxPage].ID
-		if scanned += len(records); scanned >= maxScan {
+		if scanned += len(records); scanned >= s.maxScan {
 			page.Next, err = s.cursor(ctx, m, around.Before)
 			return page, err
 		}
@@ -245,7 +246,11 @@ func (f *filter) setTimes(in CustomerFilter, v *validator) {
 		if err != nil {
 			v.bad = append(v.bad, field)
 		}
-		return ceilMicro(t)
+		if t = ceilMicro(t); t.IsZero() && err == nil {
+			// The zero time is no bound. There is no customer between the two.
+			t = t.Add(time.Microsecond)
+		}
+		return t
 	}
 	f.from = moment(FieldCreatedAfter, in.CreatedFrom)
 	f.before = moment(FieldCreatedBefore, in.CreatedBefore)

@@ -43,10 +43,11 @@ func (s *Service) RotateSeal(ctx context.Context, c Caller) (SealState, bool, er
 			return err
 		}
 		now := s.now()
-		made = true
-		return s.change(c, EventSealRotated, keyVersion(k.Version), now, func(e Event) error {
+		err = s.change(c, EventSealRotated, keyVersion(k.Version), now, func(e Event) error {
 			return s.store.RotateKeyset(ctx, k, now, e)
 		})
+		made = err == nil
+		return err
 	})
 	s.sealer.Forget()
 	if err != nil {
