@@ -14,6 +14,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"grahak"
 )
 
@@ -246,6 +248,92 @@ func TestIDsOfAWrongClock(t *testing.T) {
 	if !idForm.MatchString(string(a)) || !idForm.MatchString(string(b)) || a == b {
 		t.Errorf("got the ids %q and %q", a, b)
 	}
+}
+
+// Ticks and the lowest ids of them are in order, from the epoch up to the last
+// tick that ids hold, and no time is outside of them.
+func TestTicksOfIDs(t *testing.T) {
+	t.Parallel()
+	epoch := time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		at   time.Time
+		want int64
+	}{
+		{time.Time{}, 0},
+		{time.Unix(0, 0), 0},
+		{epoch.Add(-time.Microsecond), 0},
+		{epoch, 0},
+		{epoch.Add(249 * time.Microsecond), 0},
+		{epoch.Add(250 * time.Microsecond), 1},
+		{epoch.Add(time.Millisecond), 4},
+		{epoch.AddDate(57, 0, 0), 57*365*4*86_400_000 + 15*4*86_400_000}, // 2077 has 15 leap days behind it.
+		{epoch.AddDate(58, 0, 0), grahak.LastTick},
+		{time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC), grahak.LastTick},
+	} {
+		diff(t, "the tick of "+c.at.String(), c.want, grahak.TickOf(c.at))
+	}
+	form := regexp.MustCompile(`^cst_[0-9a-z]{16}$`)
+	last := ""
+	for _, tick := range []int64{0, 1, 2, 35, 36, 1 << 20, 1<<24 - 1, 1 << 24, 1<<24 + 1, 1 << 40, grahak.LastTick - 1, grahak.LastTick, grahak.LastTick + 1, grahak.LastTick + grahak.MaxAhead, grahak.LastTick + grahak.MaxAhead + 1} {
+		id := grahak.LowestID(tick)
+		if !form.MatchString(id) || id <= last {
+			t.Errorf("the lowest id of tick %d is %q, after %q", tick, id, last)
+		}
+		diff(t, "the tick of "+id, tick, idTick(t, id))
+		last = id
+	}
+}
+
+// Whatever the clock says, a filter for the microsecond in which customers were
+// made finds them, and those for the microseconds beside it do not: a range of
+// time is one of ids as well, even where many ids are made at once, or the clock
+// is outside of what ids hold.
+func TestCreatedFiltersFindIDs(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	services := []*rig{r, r.MustJoin(t)}
+	round := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		round++
+		m := grahak.MerchantID(fmt.Sprint("m-", round))
+		if _, err := r.CreateMerchant(t.Context(), operator(m), ""); err != nil {
+			rt.Fatal(err)
+		}
+		year := rapid.SampledFrom([]int{1970, 2019, 2020, 2026, 2077, 2078, 2200}).Draw(rt, "year")
+		at := time.Date(year, time.January, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(rapid.Int64Range(0, int64(200*24*time.Hour)).Draw(rt, "moment")))
+		made := make(map[int64][]string) // by microsecond
+		for range rapid.IntRange(1, 4).Draw(rt, "moments") {
+			r.clock.Advance(at.Sub(r.clock.Now()))
+			us := at.UnixMicro()
+			// The ids of each process run ahead of the clock by themselves.
+			for i := range rapid.IntRange(1, 14).Draw(rt, "customers") {
+				by := services[min(i%4, 1)]
+				ref := fmt.Sprint(us, " ", len(made[us]))
+				if _, err := by.CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), person(ref), false); err != nil {
+					rt.Fatal(err)
+				}
+				made[us] = append(made[us], ref)
+			}
+			at = at.Add(time.Duration(rapid.SampledFrom([]int{1, 2, 249, 250, 251, 2000, 2251}).Draw(rt, "later")) * time.Microsecond)
+		}
+		for us, want := range made {
+			for apart, want := range map[int64][]string{0: want, -1: made[us-1], 1: made[us+1]} {
+				from := time.UnixMicro(us + apart).UTC()
+				page, err := r.Customers(t.Context(), caller(m, grahak.ScopeRead), grahak.ListQuery{Limit: 100, Filter: grahak.CustomerFilter{
+					CreatedFrom:   given(from.Format(time.RFC3339Nano)),
+					CreatedBefore: given(from.Add(time.Microsecond).Format(time.RFC3339Nano)),
+				}})
+				if err != nil {
+					rt.Fatal(err)
+				}
+				got := references(page)
+				slices.Sort(got)
+				if want := slices.Sorted(slices.Values(want)); !slices.Equal(got, want) {
+					rt.Fatalf("in the microsecond from %v on there are %q, want %q", from, got, want)
+				}
+			}
+		}
+	})
 }
 
 // Ids of one moment are still all different.

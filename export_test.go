@@ -1,0 +1,39 @@
+package grahak
+
+import (
+	"context"
+	"time"
+)
+
+// Order puts all events into their merchants' chains, as [Service.Run] does now
+// and then.
+func (s *Service) Order(ctx context.Context) error { return s.order(ctx) }
+
+// ResealAll seals customers anew where keys were rotated, as [Service.Run] does
+// now and then.
+func (s *Service) ResealAll(ctx context.Context) error { return s.reseal(ctx) }
+
+// ResealStep takes one step of that for a merchant.
+func (s *Service) ResealStep(ctx context.Context, m MerchantID) (SealState, bool, error) {
+	return s.resealStep(ctx, m)
+}
+
+// SetMaxScan bounds how many customers are opened for a page of a search.
+func (s *Service) SetMaxScan(n int) { s.maxScan = n }
+
+// Of the background work and of ids.
+const (
+	ResealBatch = resealBatch
+	OrderBatch  = orderBatch
+	MaxAhead    = maxAhead
+	LastTick    = lastTick
+)
+
+// FoldCase is what stands for all texts that differ in letter case only.
+func FoldCase(s string) string { return foldCase(s) }
+
+// TickOf returns the tick of a moment.
+func TickOf(t time.Time) int64 { return tickOf(t) }
+
+// LowestID returns the lowest id of a customer of a tick.
+func LowestID(tick int64) string { return lowestID(customerPrefix, tick) }
