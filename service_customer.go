@@ -1,6 +1,7 @@
 package grahak
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -280,12 +281,41 @@ func (s *Service) seal(ctx context.Context, m MerchantID, c Customer) (CustomerR
 	return r, err
 }
 
+// open returns the customer that is sealed in r. If that does not open, the
+// customer may have been sealed anew since it was read, and the older key be
+// gone, so it is read again. Code: [CodeCustomerNotFound] if it was erased since.
 func (s *Service) open(ctx context.Context, m MerchantID, r CustomerRecord) (Customer, error) {
 	p, err := s.sealer.Open(ctx, m, r.ID, r.Sealed.Bytes)
+	if CodeOf(err) == CodeInternal {
+		again, readErr := s.store.Customer(ctx, m, r.ID, Index{})
+		switch {
+		case readErr != nil:
+			return Customer{}, readErr
+		case !bytes.Equal(again.Sealed.Bytes, r.Sealed.Bytes):
+			r = again
+			p, err = s.sealer.Open(ctx, m, r.ID, r.Sealed.Bytes)
+		}
+	}
 	if err != nil {
 		return Customer{}, fmt.Errorf("open customer %s of merchant %s: %w", r.ID, m, err)
 	}
 	return Customer{ID: r.ID, Profile: p, Revision: r.Revision, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt}, nil
+}
+
+// openAll is open for many. Those that were erased since they were read are left
+// out.
+func (s *Service) openAll(ctx context.Context, m MerchantID, records []CustomerRecord) ([]Customer, error) {
+	customers := make([]Customer, 0, len(records))
+	for _, r := range records {
+		customer, err := s.open(ctx, m, r)
+		switch {
+		case err == nil:
+			customers = append(customers, customer)
+		case CodeOf(err) != CodeCustomerNotFound:
+			return nil, err
+		}
+	}
+	return customers, nil
 }
 
 // issue makes a token of the customer if wanted, puts it into result and

@@ -103,13 +103,8 @@ func (s *Service) list(ctx context.Context, m MerchantID, f filter, before Custo
 			return CustomerPage{}, err
 		}
 	}
-	page.Customers = make([]Customer, len(records))
-	for i, r := range records {
-		if page.Customers[i], err = s.open(ctx, m, r); err != nil {
-			return CustomerPage{}, err
-		}
-	}
-	return page, nil
+	page.Customers, err = s.openAll(ctx, m, records)
+	return page, err
 }
 
 // maxScan bounds how many customers are opened for a page, roughly: a filter may
@@ -126,17 +121,19 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, before Cus
 	}
 	page := CustomerPage{Customers: []Customer{}}
 	around := f.customers(before)
+	// Most often all that the index finds fits.
+	chunk := min(offset+limit, MaxPage) + 1
 	for scanned := 0; ; {
-		records, total, err := s.store.FindCustomers(ctx, m, by, around, MaxPage+1)
+		records, total, err := s.store.FindCustomers(ctx, m, by, around, chunk)
 		if err != nil {
 			return CustomerPage{}, err
 		}
 		page.Total = total
-		for _, r := range records {
-			customer, err := s.open(ctx, m, r)
-			if err != nil {
-				return CustomerPage{}, err
-			}
+		customers, err := s.openAll(ctx, m, records)
+		if err != nil {
+			return CustomerPage{}, err
+		}
+		for _, customer := range customers {
 			switch {
 			case !f.match(customer):
 			case offset > 0:
@@ -148,14 +145,15 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, before Cus
 				page.Customers = append(page.Customers, customer)
 			}
 		}
-		if len(records) <= MaxPage {
+		if len(records) < chunk {
 			return page, nil
 		}
-		around.Before = records[MaxPage].ID
-		if scanned += len(records); scanned >= s.maxScan {
+		around.Before = records[chunk-1].ID
+		if scanned += chunk; scanned >= s.maxScan {
 			page.Next, err = s.cursor(ctx, m, around.Before)
 			return page, err
 		}
+		chunk = MaxPage + 1
 	}
 }
 

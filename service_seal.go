@@ -134,8 +134,11 @@ func (s *Service) resealBatch(ctx context.Context, state SealState) error {
 			continue
 		}
 		customer, err := s.open(ctx, state.Merchant, r)
-		if CodeOf(err) == CodeUnavailable {
+		switch CodeOf(err) {
+		case CodeUnavailable:
 			return err
+		case CodeCustomerNotFound:
+			continue
 		}
 		if err != nil {
 			s.log.Error("a customer cannot be sealed under the new key; the old one is kept", "error", err)
