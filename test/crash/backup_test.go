@@ -526,14 +526,15 @@ func TestDamagedBackups(t *testing.T) {
 	if keyset, _ = whole.manifest["master_key_id"].(string); keyset == "" {
 		t.Fatal("the manifest names no master key")
 	}
-	cases["an altered keyset"] = damage{with(func(p *parts) {
-		// The id stands in two rows; in that of the keyset the wrapped keys follow it.
-		at := bytes.LastIndex(p.database, []byte("demo"+keyset))
-		if at < 0 {
-			t.Fatal("the keyset is not found")
-		}
-		p.database[at+len("demo"+keyset)+40] ^= 1
-	}), `^the keys of merchant demo do not open`}
+	// The id stands in two rows; in that of the keyset the wrapped keys follow it.
+	row := bytes.LastIndex(whole.database, []byte("demo"+keyset))
+	if row < 0 {
+		t.Fatal("the keyset is not found")
+	}
+	cases["an altered keyset"] = damage{with(func(p *parts) { p.database[row+len("demo"+keyset)+40] ^= 1 }), `^the keys of merchant demo do not open`}
+	cases["a keyset under another master key"] = damage{with(func(p *parts) {
+		copy(p.database[row:], "demo"+strings.Repeat("0", len(keyset)))
+	}), `the data is sealed under master key 0000000000000000, but the configured master key is ` + keyset}
 
 	for name, d := range cases {
 		path, target := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "above", "new")
