@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -200,6 +201,9 @@ func search(r *conn, m grahak.MerchantID, value grahak.ShortIndex, from, before 
 	}
 	for _, id := range found {
 		c, err := scanCustomer(r.queryRow(`SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), id))
+		if errors.Is(err, sql.ErrNoRows) {
+			err = fmt.Errorf("the look-up index of merchant %s has a customer %q who does not exist: it was altered", m, id)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -152,8 +152,9 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 				return err
 			}
 			// A customer under an older version is as it was when that was the
-			// newest, because nothing has been written under it since.
-			n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 AND key_version < $4`,
+			// newest, because nothing has been written under it since. None is under
+			// a newer one, unless that was altered; it must not be lost for that.
+			n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 AND key_version <> $4`,
 				short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID))
 			if err != nil {
 				return err
@@ -201,7 +202,7 @@ func (s *Store) RestartReseal(ctx context.Context, m grahak.MerchantID, version 
 func (s *Store) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.Event) error {
 	var old string
 	err := s.read(ctx, func(r *conn) error {
-		return r.queryRow(`SELECT id FROM customers WHERE merchant_id = $1 AND key_version < $2 LIMIT 1`, string(k.Merchant), k.Version).Scan(&old)
+		return r.queryRow(`SELECT id FROM customers WHERE merchant_id = $1 AND key_version <> $2 LIMIT 1`, string(k.Merchant), k.Version).Scan(&old)
 	})
 	if err == nil {
 		return fmt.Errorf("customer %s of merchant %s is still sealed under an older key", old, k.Merchant)

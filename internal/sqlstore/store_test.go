@@ -57,7 +57,7 @@ var endOnly = []string{
 	// Its search for the end of the chain.
 	`DELETE FROM unordered `,
 	// At the end of a rotation all customers are looked at once more.
-	`SELECT id FROM customers WHERE merchant_id = $1 AND key_version < $2 LIMIT 1`,
+	`SELECT id FROM customers WHERE merchant_id = $1 AND key_version <> $2 LIMIT 1`,
 }
 
 // sortsFew is the statements that sort: the few tokens of a customer.
