@@ -30,13 +30,22 @@ func (b *batch) reset() {
 func (b *batch) nextPosition(tx *conn, m grahak.MerchantID) (int64, error) {
 	last, known := b.positions[m]
 	if !known {
-		err := tx.queryRow(`SELECT position FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT 1`, string(m)).Scan(&last)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		var err error
+		if last, err = lastPosition(tx, m); err != nil {
 			return 0, err
 		}
 	}
 	b.positions[m] = last + 1
 	return last + 1, nil
+}
+
+// lastPosition returns the position of the merchant's last event, 0 for none.
+func lastPosition(c *conn, m grahak.MerchantID) (last int64, err error) {
+	err = c.queryRow(`SELECT position FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT 1`, string(m)).Scan(&last)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return last, err
 }
 
 var errKeyRotated = &grahak.Error{Code: grahak.CodeKeyRotated, Message: "The merchant's sealing keys have changed."}
@@ -69,9 +78,16 @@ func (b *batch) rotated(m grahak.MerchantID) { delete(b.keyVersions, m) }
 // have events to put in order.
 func (b *batch) flush(tx *conn) error {
 	for m := range b.positions {
-		if _, err := tx.exec(`INSERT INTO unordered (merchant_id) VALUES ($1) ON CONFLICT (merchant_id) DO NOTHING`, string(m)); err != nil {
+		if err := noteUnordered(tx, m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// noteUnordered notes that the merchant has events to put in order or an index to
+// tidy.
+func noteUnordered(tx *conn, m grahak.MerchantID) error {
+	_, err := tx.exec(`INSERT INTO unordered (merchant_id) VALUES ($1) ON CONFLICT (merchant_id) DO NOTHING`, string(m))
+	return err
 }

@@ -122,12 +122,22 @@ func (s *Store) tidyAfter(ctx context.Context, m grahak.MerchantID, work func(*c
 		if err := work(tx); err != nil {
 			return err
 		}
-		var err error
-		if more, err = mergeRuns(tx, m, mergeBlocks); err != nil || more {
+		head, err := chainHead(tx, m)
+		if err != nil {
 			return err
 		}
-		_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1 AND NOT EXISTS (SELECT 1 FROM events WHERE merchant_id = $1
-			AND position > coalesce((SELECT last_position FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1), 0))`, string(m))
+		last, err := lastPosition(tx, m)
+		if err != nil {
+			return err
+		}
+		calm, fanIn := last == head.Position, busyFanIn
+		if calm {
+			fanIn = calmFanIn
+		}
+		if more, err = mergeRuns(tx, m, fanIn, mergeBlocks); err != nil || more || !calm {
+			return err
+		}
+		_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1`, string(m))
 		return err
 	})
 	if err != nil {

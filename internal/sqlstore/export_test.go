@@ -28,8 +28,11 @@ func (tx Tx) QueryInt(query string, args ...any) (n int, err error) {
 	return n, err
 }
 
-// FanIn is how many runs of a level of the look-up index are merged.
-const FanIn = fanIn
+// How many runs of a level of the look-up index are merged.
+const (
+	BusyFanIn = busyFanIn
+	CalmFanIn = calmFanIn
+)
 
 // AddKeys appends a run with keys to the merchant's look-up index.
 func (tx Tx) AddKeys(m grahak.MerchantID, keys [][]byte) error { return addKeys(tx.c, m, keys) }
@@ -43,8 +46,8 @@ func (tx Tx) SearchKeys(m grahak.MerchantID, value []byte, from, before string, 
 }
 
 // MergeRuns takes a step of the merges that are due.
-func (tx Tx) MergeRuns(m grahak.MerchantID, budget int) (bool, error) {
-	return mergeRuns(tx.c, m, budget)
+func (tx Tx) MergeRuns(m grahak.MerchantID, fanIn, budget int) (bool, error) {
+	return mergeRuns(tx.c, m, fanIn, budget)
 }
 
 // CheckIndex returns what is wrong with the form of the merchant's look-up index,

@@ -17,21 +17,34 @@ import (
 // A b-tree of such keys would have to touch a page for almost each of them,
 // because they are random: that would be most of what a create costs. So they
 // are kept in runs, as log-structured stores do: each pass over the events
-// appends a sorted run, and as soon as there are fanIn runs of a level they are
-// merged into one of the next level, a bounded step at a time. All is written in
-// long sequences; a key is written again once a level. A search looks into
-// every run, of which there are fewer than fanIn on each of few levels.
+// appends a sorted run, and runs of about one size, which are those of a level,
+// are merged into a larger one, a bounded step at a time. All is written in long
+// sequences; a key is written again once a level. A search looks into every run,
+// of which there are few on each of few levels: while events come faster than
+// one pass takes, four are merged, and otherwise two.
 //
 // A run is cut into blocks. A block is keys in ascending order, each behind its
 // length in one byte. It stands under its first key.
 const (
-	fanIn = 4
+	busyFanIn = 4
+	calmFanIn = 2
+	// smallRun is how many keys a run of level 0 has at most; each level has
+	// busyFanIn times as many as the one below.
+	smallRun = 512
 	// blockSize is when a block is full, in bytes. It fits a database page.
 	blockSize = 3800
 	// mergeBlocks bounds how many blocks a step of a merge writes, so that no
 	// write waits long for it.
 	mergeBlocks = 96
 )
+
+// levelOf returns the level of a run with that many keys.
+func levelOf(keys int64) (level int64) {
+	for ; keys > smallRun; keys /= busyFanIn {
+		level++
+	}
+	return level
+}
 
 // lookupKey returns the key of a customer under one of its indexes.
 func lookupKey(value []byte, id string) []byte { return append(slices.Clip(value), id...) }
@@ -49,30 +62,37 @@ func nextKey(block []byte) (key, rest []byte) {
 
 // run is a sorted run of a merchant's index.
 type run struct {
-	number, level int64
-	whole         bool // it is not, while a merge writes it
+	number int64
+	// level is that of its own keys or, while a merge writes it, of the runs that
+	// are merged.
+	level int64
+	keys  int64 // that were written to it
+	whole bool  // it is not, while a merge writes it
 }
 
 // lookupRuns returns the merchant's runs by number: a run is older than what was
-// merged or appended after it was.
+// appended, or began to be merged, after it was.
 func lookupRuns(c *conn, m grahak.MerchantID) (list []run, err error) {
 	err = c.query(func(row row) error {
 		var r run
 		var whole int
-		err := row.Scan(&r.number, &r.level, &whole)
+		err := row.Scan(&r.number, &r.level, &r.keys, &whole)
 		r.whole = whole != 0
 		list = append(list, r)
 		return err
-	}, `SELECT run, level, whole FROM lookup_runs WHERE merchant_id = $1 ORDER BY run`, string(m))
+	}, `SELECT run, level, keys, whole FROM lookup_runs WHERE merchant_id = $1 ORDER BY run`, string(m))
 	return list, err
 }
 
-func insertRun(tx *conn, m grahak.MerchantID, r run) error {
+// putRun writes what is known of a run.
+func putRun(tx *conn, m grahak.MerchantID, r run) error {
 	whole := 0
 	if r.whole {
 		whole = 1
 	}
-	_, err := tx.exec(`INSERT INTO lookup_runs (merchant_id, run, level, whole) VALUES ($1, $2, $3, $4)`, string(m), r.number, r.level, whole)
+	_, err := tx.exec(`INSERT INTO lookup_runs (merchant_id, run, level, keys, whole) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (merchant_id, run) DO UPDATE SET level = excluded.level, keys = excluded.keys, whole = excluded.whole`,
+		string(m), r.number, r.level, r.keys, whole)
 	return err
 }
 
@@ -106,8 +126,8 @@ func addKeys(tx *conn, m grahak.MerchantID, keys [][]byte) error {
 	if err != nil {
 		return err
 	}
-	added := run{number: nextRun(runs), whole: true}
-	if err := insertRun(tx, m, added); err != nil {
+	added := run{number: nextRun(runs), level: levelOf(int64(len(keys))), keys: int64(len(keys)), whole: true}
+	if err := putRun(tx, m, added); err != nil {
 		return err
 	}
 	out := blockWriter{tx: tx, merchant: m, run: added.number}
@@ -125,11 +145,13 @@ type blockWriter struct {
 	merchant grahak.MerchantID
 	run      int64
 	block    []byte
-	written  int // blocks
+	blocks   int // written
+	keys     int64
 }
 
 func (w *blockWriter) add(key []byte) error {
 	w.block = appendKey(w.block, key)
+	w.keys++
 	if len(w.block) < blockSize {
 		return nil
 	}
@@ -142,7 +164,7 @@ func (w *blockWriter) flush() error {
 	}
 	err := insertBlock(w.tx, w.merchant, w.run, w.block)
 	w.block = w.block[:0]
-	w.written++
+	w.blocks++
 	return err
 }
 
@@ -226,66 +248,55 @@ func searchKeys(c *conn, m grahak.MerchantID, value []byte, from, before string,
 	return found[:min(len(found), limit)], nil
 }
 
-// mergeRuns takes a step of the merges that are due in the merchant's index, of
-// the lowest level first, in which it writes little more than budget blocks. It
-// reports whether there is more to do.
-func mergeRuns(tx *conn, m grahak.MerchantID, budget int) (more bool, err error) {
-	runs, err := lookupRuns(tx, m)
-	if err != nil {
-		return false, err
-	}
+// mergeRuns takes a step of the merges that are due in the merchant's index, in
+// which it writes little more than budget blocks. A merge is due where there are
+// fanIn runs of a level. It reports whether there is more to do.
+//
+// A merge goes on only while none of a lower level has begun or is due. So what
+// it merges is all that is older than its output, and stays so.
+func mergeRuns(tx *conn, m grahak.MerchantID, fanIn, budget int) (more bool, err error) {
 	for {
-		var in []run
-		out, due := run{}, false
-		for level := int64(0); !due && level <= highest(runs); level++ {
-			out, in, due = mergeAt(runs, level)
+		runs, err := lookupRuns(tx, m)
+		if err != nil {
+			return false, err
 		}
-		if !due {
-			return false, nil
+		in, out, due := dueMerge(runs, fanIn)
+		if !due || budget <= 0 {
+			return due, nil
 		}
-		if budget <= 0 {
-			return true, nil
-		}
-		if out.number == 0 {
-			out = run{number: nextRun(runs), level: in[0].level + 1}
-			if err := insertRun(tx, m, out); err != nil {
-				return false, err
-			}
-		}
-		written, err := mergeStep(tx, m, in, out, budget)
+		blocks, err := mergeStep(tx, m, in, out, budget)
 		if err != nil {
 			return false, err
 		}
 		// Even a merge that writes nothing costs something.
-		budget -= written + 1
-		if runs, err = lookupRuns(tx, m); err != nil {
-			return false, err
-		}
+		budget -= blocks + 1
 	}
 }
 
-func highest(runs []run) (level int64) {
+// dueMerge returns the merge that has begun, or is due, on the lowest level.
+func dueMerge(runs []run, fanIn int) (in []run, out run, due bool) {
+	var highest int64
 	for _, r := range runs {
-		level = max(level, r.level)
+		highest = max(highest, r.level)
 	}
-	return level
-}
-
-// mergeAt returns the merge of runs of a level that has begun, or else that is
-// due, in which case out has no number yet.
-func mergeAt(runs []run, level int64) (out run, in []run, due bool) {
-	for _, r := range runs {
-		if r.level == level+1 && !r.whole {
-			out = r
+	for level := range highest + 1 {
+		in, out = nil, run{number: nextRun(runs), level: level}
+		for _, r := range runs {
+			if r.level == level && !r.whole {
+				out, due = r, true
+			}
+		}
+		for _, r := range runs {
+			// What is newer than the output was not there when its merge began.
+			if r.level == level && r.whole && r.number < out.number {
+				in = append(in, r)
+			}
+		}
+		if due = due || len(in) >= fanIn; due {
+			return in, out, true
 		}
 	}
-	for _, r := range runs {
-		// What is newer than the output was not there when its merge began.
-		if r.level == level && r.whole && (out.number == 0 || r.number < out.number) {
-			in = append(in, r)
-		}
-	}
-	return out, in, out.number != 0 || len(in) >= fanIn
+	return nil, run{}, false
 }
 
 // mergeStep moves keys of the runs in, in ascending order, to the end of the run
@@ -305,7 +316,7 @@ func mergeStep(tx *conn, m grahak.MerchantID, in []run, out run, limit int) (int
 		}
 	}
 	w := blockWriter{tx: tx, merchant: m, run: out.number}
-	for w.written < limit {
+	for w.blocks < limit {
 		var least *source
 		for _, s := range sources {
 			if s.key != nil && (least == nil || bytes.Compare(s.key, least.key) < 0) {
@@ -313,32 +324,34 @@ func mergeStep(tx *conn, m grahak.MerchantID, in []run, out run, limit int) (int
 			}
 		}
 		if least == nil {
-			return w.written, errors.Join(w.flush(), endMerge(tx, m, in, out))
+			out.whole = true
+			break
 		}
 		done = append(done[:0], least.key...)
 		if err := w.add(done); err != nil {
-			return w.written, err
+			return w.blocks, err
 		}
 		// The same key may be in several runs.
 		for _, s := range sources {
 			if err := s.skip(done); err != nil {
-				return w.written, err
+				return w.blocks, err
 			}
 		}
 	}
-	return w.written, w.flush()
-}
-
-// endMerge makes out whole and takes the runs that were merged into it, which
-// are empty, off the list.
-func endMerge(tx *conn, m grahak.MerchantID, in []run, out run) error {
-	for _, r := range in {
-		if _, err := tx.exec(`DELETE FROM lookup_runs WHERE merchant_id = $1 AND run = $2`, string(m), r.number); err != nil {
-			return err
+	if err := w.flush(); err != nil {
+		return w.blocks, err
+	}
+	out.keys += w.keys
+	if out.whole {
+		// The runs that were merged are empty.
+		out.level = levelOf(out.keys)
+		for _, r := range in {
+			if _, err := tx.exec(`DELETE FROM lookup_runs WHERE merchant_id = $1 AND run = $2`, string(m), r.number); err != nil {
+				return w.blocks, err
+			}
 		}
 	}
-	_, err := tx.exec(`UPDATE lookup_runs SET whole = 1 WHERE merchant_id = $1 AND run = $2`, string(m), out.number)
-	return err
+	return w.blocks, putRun(tx, m, out)
 }
 
 // lastKey returns the last key of a run, nil if it is empty.

@@ -98,9 +98,10 @@ func TestLookUpIndex(t *testing.T) {
 				maps.DeleteFunc(model, func(key string, _ bool) bool { return strings.HasPrefix(key, value) })
 			},
 			"merge": func(rt *rapid.T) {
+				fanIn := rapid.SampledFrom([]int{sqlstore.CalmFanIn, sqlstore.BusyFanIn}).Draw(rt, "fan-in")
 				budget := rapid.IntRange(1, 4).Draw(rt, "blocks")
 				work(func(tx sqlstore.Tx) error {
-					_, err := tx.MergeRuns(m, budget)
+					_, err := tx.MergeRuns(m, fanIn, budget)
 					return err
 				})
 			},
@@ -112,12 +113,13 @@ func TestLookUpIndex(t *testing.T) {
 		})
 		// Merges end, and leave fewer runs on each level than would be merged.
 		var levels map[int64]int
+		fanIn := rapid.SampledFrom([]int{sqlstore.CalmFanIn, sqlstore.BusyFanIn}).Draw(rt, "last fan-in")
 		for steps, more := 0, true; more; steps++ {
 			if steps > 1000 {
 				rt.Fatal("there is always more to merge")
 			}
 			work(func(tx sqlstore.Tx) (err error) {
-				more, err = tx.MergeRuns(m, 1)
+				more, err = tx.MergeRuns(m, fanIn, 1)
 				return err
 			})
 		}
@@ -126,7 +128,7 @@ func TestLookUpIndex(t *testing.T) {
 			return err
 		})
 		for level, runs := range levels {
-			if runs >= sqlstore.FanIn {
+			if runs >= fanIn {
 				rt.Errorf("there are %d runs on level %d", runs, level)
 			}
 		}
@@ -201,8 +203,8 @@ func TestTidyInSteps(t *testing.T) {
 	wantAll("with all in order")
 	MustWork(t, s, func(tx sqlstore.Tx) error {
 		levels, err := tx.CheckIndex(acme)
-		if len(levels) != 1 || levels[1] != 1 {
-			t.Errorf("there are %v runs on the levels, want one on the first", levels)
+		if len(levels) != 1 || levels[2] != 1 {
+			t.Errorf("there are %v runs on the levels, want one on the second", levels)
 		}
 		return err
 	})

@@ -171,9 +171,10 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 		if err := addKeys(tx, state.Merchant, keys); err != nil {
 			return err
 		}
-		// What is left of it is done with the next step or the next events.
-		if _, err := mergeRuns(tx, state.Merchant, mergeBlocks); err != nil {
-			return err
+		if len(keys) > 0 {
+			if err := noteUnordered(tx, state.Merchant); err != nil {
+				return err
+			}
 		}
 		walking := 0
 		if state.Walking {

@@ -34,6 +34,7 @@ CREATE TABLE lookup_runs (
     merchant_id TEXT    NOT NULL,
     run         INTEGER NOT NULL,
     level       INTEGER NOT NULL,
+    keys        INTEGER NOT NULL,
     whole       INTEGER NOT NULL,
     PRIMARY KEY (merchant_id, run)
 ) STRICT, WITHOUT ROWID;
