@@ -280,6 +280,13 @@ func TestAuditFindsTampering(t *testing.T) {
 		"a proof taken from another segment": {func(t *testing.T, a *audited) {
 			a.MustTamper(t, `UPDATE event_chain SET proof = (SELECT proof FROM event_chain WHERE merchant_id = 'acme' AND first_position = 8) WHERE merchant_id = 'acme' AND first_position = 4`)
 		}, []string{"up to position 7 ", "from position 4 on"}},
+		"a customer removed": {func(t *testing.T, a *audited) {
+			a.MustTamper(t, `DELETE FROM customers WHERE merchant_id = 'acme' AND id = (SELECT max(id) FROM customers WHERE merchant_id = 'acme')`)
+		}, []string{"customers were removed or added without an event"}},
+		"a customer added": {func(t *testing.T, a *audited) {
+			a.MustTamper(t, `INSERT INTO customers (merchant_id, id, reference_index, sealed, revision, created_at, updated_at)
+				SELECT merchant_id, max(id) || 'x', zeroblob(16), sealed, revision, created_at, updated_at FROM customers WHERE merchant_id = 'acme'`)
+		}, []string{"customers were removed or added without an event"}},
 		"a count": {func(t *testing.T, a *audited) {
 			a.MustTamper(t, `UPDATE event_chain SET customers = customers + 1 WHERE merchant_id = 'acme' AND first_position = 4`)
 		}, []string{"up to position 7 ", "counts 4 customers", "events 3", "altered"}},
@@ -392,7 +399,10 @@ func TestAuditWithAnAnchor(t *testing.T) {
 	}
 
 	// The last segment and its events are cut off, and those that are not in
-	// order: without an anchor that is nothing to be seen.
+	// order, and the customers that were made in them: without an anchor that is
+	// nothing to be seen.
+	a.MustTamper(t, `DELETE FROM customers WHERE merchant_id = 'acme' AND id IN
+		(SELECT subject FROM events WHERE merchant_id = 'acme' AND position > 7 AND type = 'customer.created')`)
 	a.MustTamper(t, `DELETE FROM events WHERE merchant_id = 'acme' AND position > 7`)
 	a.MustTamper(t, `DELETE FROM event_chain WHERE merchant_id = 'acme' AND first_position > 7`)
 	report := a.MustVerify(t, nil)

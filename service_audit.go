@@ -53,8 +53,9 @@ type AuditReport struct {
 	Fault string
 }
 
-// VerifyAudit checks the events of the merchant against its chain and, if
-// anchor is not nil, the chain against that. progress, which may be nil, is told
+// VerifyAudit checks the events of the merchant against its chain, the number of
+// its customers against the events and, if anchor is not nil, the chain against
+// that. progress, which may be nil, is told
 // now and then how many events were checked. A fault that is found is in the
 // report, not an error. It is for operators. Codes: [CodeInsufficientScope],
 // [CodeMerchantNotFound].
@@ -127,7 +128,14 @@ func (a *audit) run(ctx context.Context, progress func(int64)) error {
 	if a.anchor != nil && a.anchor.Position > a.head.Position {
 		return faultf("the chain ends at position %d, before the anchor's position %d: events at its end were removed", a.head.Position, a.anchor.Position)
 	}
-	return a.tail(ctx)
+	if err := a.tail(ctx); err != nil {
+		return err
+	}
+	counted, recorded, err := a.store.CountCustomers(ctx, m)
+	if err == nil && counted != recorded {
+		err = faultf("there are %d customers, but the events tell of %d: customers were removed or added without an event", counted, recorded)
+	}
+	return err
 }
 
 // segment checks one segment and the events that it covers.

@@ -88,6 +88,10 @@ type CustomerStore interface {
 	// customers of the merchant, as of the same moment. The times of the range
 	// are not looked at.
 	FindCustomers(ctx context.Context, m MerchantID, by CustomerIndex, r CustomerRange, limit int) ([]CustomerRecord, int64, error)
+	// CountCustomers returns how many customers the merchant has, counted one by
+	// one, and how many its events tell of, as of the same moment. It takes
+	// seconds for millions of customers.
+	CountCustomers(ctx context.Context, m MerchantID) (counted, recorded int64, err error)
 	// CustomersAfter returns at most limit customers with an id above after, in
 	// ascending order of id.
 	CustomersAfter(ctx context.Context, m MerchantID, after CustomerID, limit int) ([]CustomerRecord, error)

@@ -229,6 +229,19 @@ func customerTotal(r *conn, m grahak.MerchantID) (total, ordered int64, err erro
 	return counted + total, ordered, err
 }
 
+// CountCustomers implements [grahak.CustomerStore].
+func (s *Store) CountCustomers(ctx context.Context, m grahak.MerchantID) (counted, recorded int64, err error) {
+	err = s.read(ctx, func(r *conn) error {
+		return r.snapshot(func() error {
+			if recorded, _, err = customerTotal(r, m); err != nil {
+				return err
+			}
+			return r.queryRow(`SELECT count(*) FROM customers WHERE merchant_id = $1`, string(m)).Scan(&counted)
+		})
+	})
+	return counted, recorded, err
+}
+
 // CustomersAfter implements [grahak.CustomerStore].
 func (s *Store) CustomersAfter(ctx context.Context, m grahak.MerchantID, after grahak.CustomerID, limit int) (list []grahak.CustomerRecord, err error) {
 	err = s.read(ctx, func(r *conn) error {

@@ -54,10 +54,10 @@ var endOnly = []string{
 	`SELECT position FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT 1`,
 	`SELECT last_position, customers, substr(links, -32) FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`,
 	`SELECT last_position, customers FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`,
-	// Its search for the end of the chain.
-	`DELETE FROM unordered `,
 	// At the end of a rotation all customers are looked at once more.
 	`SELECT id FROM customers WHERE merchant_id = $1 AND key_version <> $2 LIMIT 1`,
+	// An audit counts them.
+	`SELECT count(*) FROM customers WHERE merchant_id = $1`,
 }
 
 // sortsFew is the statements that sort: the few tokens of a customer.

@@ -90,6 +90,10 @@ func (c *creates) check() {
 	_, total, err := c.store.FindCustomers(c.Context(), c.merchant, byEmail(c.first.Email), grahak.CustomerRange{}, 1)
 	c.must(err)
 	c.wantEqual("the total beside a search", total, want)
+	counted, recorded, err := c.store.CountCustomers(c.Context(), c.merchant)
+	c.must(err)
+	c.wantEqual("the customers counted one by one", counted, want)
+	c.wantEqual("the customers that events tell of", recorded, want)
 	// The merchant's own event is the odd one.
 	if int64(len(got.Events)) != done+erased+1 {
 		c.Errorf("merchant %s has %d events, want %d", c.merchant, len(got.Events), done+erased+1)
