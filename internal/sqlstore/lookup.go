@@ -275,11 +275,12 @@ func mergeRuns(tx *conn, m grahak.MerchantID, fanIn, budget int) (more bool, err
 
 // dueMerge returns the merge that has begun, or is due, on the lowest level.
 func dueMerge(runs []run, fanIn int) (in []run, out run, due bool) {
-	var highest int64
-	for _, r := range runs {
-		highest = max(highest, r.level)
+	levels := make([]int64, len(runs))
+	for i, r := range runs {
+		levels[i] = r.level
 	}
-	for level := range highest + 1 {
+	slices.Sort(levels)
+	for _, level := range slices.Compact(levels) {
 		in, out = nil, run{number: nextRun(runs), level: level}
 		for _, r := range runs {
 			if r.level == level && !r.whole {
