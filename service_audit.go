@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -130,6 +131,13 @@ func (a *audit) run(ctx context.Context, progress func(int64)) error {
 	}
 	if err := a.tail(ctx); err != nil {
 		return err
+	}
+	first, err := a.store.Events(ctx, m, math.MinInt64, 1)
+	if err != nil {
+		return err
+	}
+	if len(first) > 0 && first[0].Position < 1 {
+		return faultf("the event at position %d (%s) was added: positions begin at 1", first[0].Position, first[0].ID)
 	}
 	counted, recorded, err := a.store.CountCustomers(ctx, m)
 	if err == nil && counted != recorded {
