@@ -85,6 +85,7 @@ var places = map[string]place{
 	"grahak/test/cli":           {tests: true},
 	"grahak/test/clients":       {tests: true},
 	"grahak/test/crash":         {tests: true},
+	"grahak/test/sealed":        {tests: true},
 }
 
 // vague are names that say nothing of what a package is for, so that everything
