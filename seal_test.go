@@ -101,7 +101,6 @@ func TestRotation(t *testing.T) {
 	diff(t, "the state", grahak.SealState{Keyset: state.Keyset, RotatedAt: r.clock.Now().Truncate(time.Microsecond), Oldest: 1, Walking: true}, state)
 	diff(t, "the version", int64(2), state.Version)
 	diff(t, "another rotation goes on with this one", state, r.MustRotate(t, false))
-	diff(t, "and of another process", state, other.MustRotate(t, false))
 	readable("rotated")
 
 	// The other process, which has the old key in memory, seals again.
@@ -114,6 +113,7 @@ func TestRotation(t *testing.T) {
 		diff(t, "the version of what was written after the rotation", int64(2), r.MustRecord(t, acme, c.ID).Sealed.Version)
 	}
 	r.MustErase(t, acme, "late")
+	diff(t, "a rotation by the other goes on with this one, too", state, other.MustRotate(t, false))
 
 	// Step by step, by whichever process comes first.
 	steps := 0

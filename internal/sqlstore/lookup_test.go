@@ -77,6 +77,16 @@ func TestLookUpIndex(t *testing.T) {
 				}
 				work(func(tx sqlstore.Tx) error { return tx.AddKeys(m, keys) })
 			},
+			"add many in a row": func(rt *rapid.T) {
+				value, first := rapid.SampledFrom(values).Draw(rt, "value"), rapid.IntRange(0, 150).Draw(rt, "first")
+				var keys [][]byte
+				for n := range rapid.IntRange(1, 50).Draw(rt, "how many") {
+					key := value + id(first+n)
+					model[key] = true
+					keys = append(keys, []byte(key))
+				}
+				work(func(tx sqlstore.Tx) error { return tx.AddKeys(m, keys) })
+			},
 			"remove": func(rt *rapid.T) {
 				for _, key := range rapid.SliceOfN(drawKey, 1, 20).Draw(rt, "keys") {
 					delete(model, key)

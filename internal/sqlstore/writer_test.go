@@ -548,6 +548,25 @@ func TestTwoStoresOnOneFile(t *testing.T) {
 	for _, s := range stores {
 		wantWritten(t, s, count(0, 2*each)...)
 	}
+	// A key that one rotates is old to the other's next write, and events of both
+	// follow each other without a gap.
+	k, err := stores[1].Keyset(t.Context(), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Version = 2
+	if err := stores[1].RotateKeyset(t.Context(), k, record(0, 0).CreatedAt, grahak.Event{ID: "evt_rotated", Type: grahak.EventSealRotated}); err != nil {
+		t.Fatal(err)
+	}
+	late := record(2*each, 100)
+	for version, want := range map[int64]grahak.Code{1: grahak.CodeKeyRotated, 2: ""} {
+		late.Sealed.Version = version
+		wantCode(t, fmt.Sprintf("a write under version %d", version), stores[0].CreateCustomer(t.Context(), acme, late, created(late), nil), want)
+	}
+	MustOrder(t, stores[1], acme, 1, 2*each+3)
+	for _, s := range stores {
+		wantUnordered(t, s)
+	}
 	before, err := stores[1].AccessVersion(t.Context())
 	if err != nil {
 		t.Fatal(err)
