@@ -206,6 +206,117 @@ func TestRetiredKeyIsForgotten(t *testing.T) {
 	diff(t, "the customer", customer, other.MustCustomer(t, acme, "ref"))
 }
 
+// interrupted is a sealer to which something happens just before it opens what
+// was read.
+type interrupted struct {
+	grahak.Sealer
+	before func() // called once
+}
+
+func (i *interrupted) Open(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, sealed []byte) (grahak.Profile, error) {
+	if before := i.before; before != nil {
+		i.before = nil
+		before()
+	}
+	return i.Sealer.Open(ctx, m, id, sealed)
+}
+
+// Between the moment that a customer is read and the one that it is opened, it may
+// be sealed anew, and the key that it was read under be destroyed; or it may be
+// erased besides. Then it is read as it is by then.
+func TestReadsInTheMiddleOfARotation(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	sealer := &interrupted{Sealer: r.sealer}
+	s := MustService(t, grahak.Config{Store: r.store, Sealer: sealer, Clock: r.clock})
+	other := r.MustJoin(t)
+	rotate := func() {
+		other.MustRotate(t, true)
+		if state := other.MustReseal(t); !state.Complete() {
+			t.Errorf("the rotation ended with %+v", state)
+		}
+		r.sealer.Forget()
+	}
+	c := caller(acme, grahak.ScopeWrite)
+	address := grahak.CustomerFilter{Email: given("customer@example.com")}
+	list := func(f grahak.CustomerFilter) ([]string, error) {
+		page, err := s.Customers(t.Context(), c, grahak.ListQuery{Limit: 10, Filter: f})
+		return references(page), err
+	}
+	for name, call := range map[string]func() ([]string, error){
+		"read": func() ([]string, error) {
+			result, err := s.Customer(t.Context(), c, "b", false)
+			return []string{result.Customer.Reference}, err
+		},
+		"update": func() ([]string, error) {
+			result, err := s.UpdateCustomer(t.Context(), c, "b", grahak.CustomerInput{FirstName: given("New")}, false)
+			return []string{result.Customer.Reference}, err
+		},
+		"erase": func() ([]string, error) {
+			_, err := s.EraseCustomer(t.Context(), c, "b")
+			return []string{"b"}, err
+		},
+		"list":   func() ([]string, error) { return list(grahak.CustomerFilter{}) },
+		"search": func() ([]string, error) { return list(address) },
+	} {
+		for _, erased := range []bool{false, true} {
+			for _, ref := range []string{"a", "b", "c"} {
+				r.MustCreate(t, acme, person(ref))
+				r.clock.Advance(time.Second)
+			}
+			sealer.before = func() {
+				if erased {
+					other.MustErase(t, acme, "b")
+				}
+				rotate()
+			}
+			got, err := call()
+			want, code := []string{"b"}, grahak.Code("")
+			switch {
+			case name == "list" || name == "search":
+				if want = []string{"c", "b", "a"}; erased {
+					want = []string{"c", "a"}
+				}
+			case erased:
+				want, code = nil, grahak.CodeCustomerNotFound
+			}
+			what := fmt.Sprintf("%s, erased in between: %t", name, erased)
+			if grahak.CodeOf(err) != code {
+				t.Errorf("%s: got %v, want code %q", what, err, code)
+			}
+			if code == "" {
+				diff(t, what, want, got)
+			}
+			if sealer.before != nil {
+				t.Errorf("%s: nothing was opened", what)
+			}
+			for _, ref := range references(r.MustPage(t, acme, grahak.ListQuery{Limit: 10})) {
+				r.MustErase(t, acme, ref)
+			}
+		}
+	}
+
+	// A walk that reads a customer who is gone when it is opened goes on without.
+	a, b := r.MustCreate(t, acme, person("a")), r.MustCreate(t, acme, person("b"))
+	r.MustDamage(t, acme, b.ID, a.ID)
+	r.MustRotate(t, true)
+	opened := 0
+	var next func()
+	next = func() {
+		// The second that is opened does not open, and is erased by then.
+		if opened++; opened < 2 {
+			sealer.before = next
+			return
+		}
+		other.MustErase(t, acme, string(b.ID))
+	}
+	sealer.before = next
+	state, err := s.Reseal(t.Context(), operator(acme), func(grahak.SealState) {})
+	if err != nil || !state.Complete() || state.Unopened != 0 {
+		t.Errorf("a walk past a damaged row that was erased ended with %+v (%v)", state, err)
+	}
+}
+
 func TestRotationRefuses(t *testing.T) {
 	t.Parallel()
 	r := MustMerchantRig(t)

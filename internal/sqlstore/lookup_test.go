@@ -169,6 +169,7 @@ func TestTidyInSteps(t *testing.T) {
 		}
 		more = MustOrder(t, s, acme, i*(customers+1)/segments+1, (i+1)*(customers+1)/segments)
 	}
+	wantUnordered(t, s, acme)
 	gone := make(map[int]bool)
 	wantAll := func(what string) {
 		t.Helper()

@@ -190,6 +190,21 @@ func TestMigrateFirstSchema(t *testing.T) {
 	wantSearchable("opened again")
 }
 
+// TestWalkIsTidied has all events in order before the walk gives customers their
+// indexes: what it adds is still to be merged, by whoever puts events in order.
+func TestWalkIsTidied(t *testing.T) {
+	s := MustOpen(t, sqlstore.Config{Path: MustMakeFirstSchema(t, 4)})
+	MustOrder(t, s, acme, 1, 7)
+	MustOrder(t, s, "empty", 1, 1)
+	wantUnordered(t, s)
+	MustWalk(t, s, acme)
+	MustWalk(t, s, "empty")
+	wantUnordered(t, s, acme)
+	more, err := s.Tidy(t.Context(), acme)
+	diff(t, "more to tidy", false, more, err)
+	wantUnordered(t, s)
+}
+
 // MustWalk seals the merchant's customers anew, as what record makes of their
 // numbers, some at a time.
 func MustWalk(t testing.TB, s *sqlstore.Store, m grahak.MerchantID) {
