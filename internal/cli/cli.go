@@ -126,8 +126,12 @@ func run(ctx context.Context, args []string, std Streams) (err error) {
 	}
 	err = parsed.Run()
 	var wrong usageError
-	if errors.As(err, &wrong) {
+	switch {
+	case errors.As(err, &wrong):
 		return usageError{wrong.error, help}
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		// What the work failed of is that the user ended it, and nothing else.
+		return errors.New("interrupted")
 	}
 	return err
 }
@@ -247,8 +251,12 @@ func merchantsOf(ctx context.Context, d *app.Data, named string) ([]grahak.Merch
 	return ids, err
 }
 
-// about is err with the merchant it is about, as one sentence.
+// about is err with the merchant it is about, as one sentence. That the user
+// ended the work is about nobody.
 func about(m grahak.MerchantID, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	return fmt.Errorf("merchant %s: %s", m, sentence(err))
 }
 

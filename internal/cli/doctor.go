@@ -34,6 +34,9 @@ var errUnwell = errors.New("something needs mending; see above")
 type report struct {
 	std  Streams
 	sick bool
+	// ended returns an error once the user has ended the work. What is found from
+	// then on was not looked at to its end, and is not printed.
+	ended func() error
 }
 
 func (r *report) ok(what, format string, args ...any) { r.line("ok  ", what, format, args...) }
@@ -41,17 +44,20 @@ func (r *report) ok(what, format string, args ...any) { r.line("ok  ", what, for
 func (r *report) warn(what, format string, args ...any) { r.line("warn", what, format, args...) }
 
 func (r *report) fail(what, format string, args ...any) {
-	r.sick = true
+	r.sick = r.sick || r.ended() == nil
 	r.line("FAIL", what, format, args...)
 }
 
 func (r *report) line(mark, what, format string, args ...any) {
+	if r.ended() != nil {
+		return
+	}
 	fmt.Fprintf(r.std.Out, "%s  %-10s %s\n", mark, what, fmt.Sprintf(format, args...))
 }
 
 // Run checks everything and fails if anything is wrong.
 func (c doctorCmd) Run(ctx context.Context, std Streams) error {
-	r := &report{std: std}
+	r := &report{std: std, ended: ctx.Err}
 	if err := c.Check(); err != nil {
 		r.fail("settings", "%s", err)
 	} else {
@@ -61,6 +67,9 @@ func (c doctorCmd) Run(ctx context.Context, std Streams) error {
 	if c.checkFolder(r) {
 		c.checkDisk(r)
 		c.checkStore(ctx, r)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	if r.sick {
 		return errUnwell
