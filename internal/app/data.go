@@ -44,7 +44,7 @@ func OpenData(ctx context.Context, data config.Data, key config.MasterKey, log *
 	if err != nil {
 		return nil, err
 	}
-	masters := seal.NewMasterKeys(masterKeySource(data, key), 0)
+	masters := seal.NewMasterKeys(masterKeySource(data, key, store.Environment()), 0)
 	sealer := seal.NewSealer(masters, store)
 	service, err := grahak.NewService(grahak.Config{Store: store, Sealer: sealer, Environment: store.Environment(), Logger: log})
 	if err != nil {

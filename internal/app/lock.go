@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/gofrs/flock"
 
@@ -20,6 +21,19 @@ func tryLock(data config.Data) (*flock.Flock, error) {
 		return nil, nil
 	}
 	return lock, nil
+}
+
+// Served reports whether a server uses the data folder, or a command has taken
+// over from one. It makes nothing; what cannot be told is not so.
+func Served(data config.Data) bool {
+	// Locking makes the file.
+	if _, err := os.Stat(data.LockFile()); err != nil {
+		return false
+	}
+	lock := flock.New(data.LockFile())
+	got, err := lock.TryLock()
+	_ = lock.Unlock()
+	return err == nil && !got
 }
 
 // TakeOver lets the caller do what a server does in the background: until

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"grahak"
 	"grahak/internal/config"
 	"grahak/internal/seal"
 )
@@ -24,8 +25,9 @@ const (
 )
 
 // masterKeySource is the source of the master keys that were given, or else of
-// those that a sandbox keeps in its data folder.
-func masterKeySource(data config.Data, key config.MasterKey) seal.KeySource {
+// those that a sandbox keeps in its data folder. Production has none but what is
+// given.
+func masterKeySource(data config.Data, key config.MasterKey, env grahak.Environment) seal.KeySource {
 	switch {
 	case key.Text != "":
 		return saying("GRAHAK_MASTER_KEY is not a master key", seal.TextKeys(key.Text))
@@ -33,6 +35,9 @@ func masterKeySource(data config.Data, key config.MasterKey) seal.KeySource {
 		return saying("--master-key-command gave no master key", seal.CommandKeys(key.Command, commandLimit))
 	case key.File != "":
 		return saying(fmt.Sprintf("the master key file %s cannot be used", key.File), seal.FileKeys(key.File))
+	}
+	if env == grahak.Production {
+		return func(context.Context) ([]*seal.MasterKey, error) { return nil, lostMasterKey{} }
 	}
 	path := data.GeneratedMasterKey()
 	read := saying(fmt.Sprintf("the master key file %s cannot be used", path), seal.FileKeys(path))
@@ -56,11 +61,15 @@ func saying(what string, source seal.KeySource) seal.KeySource {
 	}
 }
 
-// lostMasterKey is the error for a generated master key that is not at its path.
+// lostMasterKey is the error for a generated master key that is not at its path,
+// or without a path for a master key that production was not given.
 type lostMasterKey struct{ path string }
 
 // Error says how to mend it.
 func (e lostMasterKey) Error() string {
+	if e.path == "" {
+		return "the data is of production, which keeps no master key itself, and none was given: give the server's, with --master-key-file FILE or --master-key-command CMD, or in GRAHAK_MASTER_KEY"
+	}
 	return fmt.Sprintf("there is no master key in %s: put the file back, or give the key with --master-key-file, --master-key-command or GRAHAK_MASTER_KEY; customers are sealed under it and cannot be read without it", e.path)
 }
 
@@ -72,7 +81,7 @@ func (s *Server) sealer(ctx context.Context) (*seal.Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.MasterKeys = seal.NewMasterKeys(masterKeySource(s.cfg.Data, s.cfg.MasterKey), requestPatience)
+	s.MasterKeys = seal.NewMasterKeys(masterKeySource(s.cfg.Data, s.cfg.MasterKey, s.store.Environment()), requestPatience)
 	if len(merchants) == 0 {
 		if err := s.nameMasterKey(ctx); err != nil {
 			return nil, err

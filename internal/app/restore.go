@@ -163,7 +163,7 @@ func newVerifier(path string, data config.Data, key config.MasterKey, progress P
 	if m.Schema > newest {
 		return nil, fmt.Errorf("the backup %s has schema version %d, but this grahak knows only up to %d: use the newer grahak that made it", path, m.Schema, newest)
 	}
-	v := &verifier{path: path, masters: seal.NewMasterKeys(masterKeySource(data, key), 0), progress: progress}
+	v := &verifier{path: path, masters: seal.NewMasterKeys(masterKeySource(data, key, grahak.Environment(m.Environment)), 0), progress: progress}
 	v.Manifest, v.Older = m, m.Schema < newest
 	return v, nil
 }

@@ -8,9 +8,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"grahak"
 	"grahak/internal/app"
@@ -128,13 +128,8 @@ func (c doctorCmd) checkFolder(r *report) bool {
 		return true
 	}
 	running := "no server is using it"
-	// Locking makes the file, and nothing is to be changed.
-	if _, err := os.Stat(c.LockFile()); err == nil {
-		lock := flock.New(c.LockFile())
-		if got, err := lock.TryLock(); err == nil && !got {
-			running = "a server is using it"
-		}
-		_ = lock.Unlock()
+	if app.Served(c.Data) {
+		running = "a server is using it"
 	}
 	r.ok("folder", "%s can be written; %s", c.Dir, running)
 	return true
@@ -223,6 +218,7 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 		r.fail("master key", "%s", sentence(why))
 	default:
 		r.ok("master key", "opens the keys of all %d merchants", len(merchants))
+		c.checkLeftOver(ctx, r, data)
 	}
 	c.checkMasterKeyFile(r)
 	now := grahak.SystemClock{}.Now()
@@ -231,6 +227,34 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 		return
 	}
 	r.ok("clock", "%s", stamp(now))
+}
+
+// checkLeftOver says which of several configured master keys is in use, and what
+// is to become of the others. More than one is a change that has not ended.
+func (c doctorCmd) checkLeftOver(ctx context.Context, r *report, data *app.Data) {
+	named, err := data.Store.MasterKeyID(ctx, "")
+	if err != nil {
+		r.fail("database", "%s", sentence(err))
+		return
+	}
+	keys, err := data.MasterKeys.All(ctx)
+	if err != nil {
+		r.fail("master key", "%s", sentence(err))
+		return
+	}
+	var others []string
+	for _, k := range keys {
+		if k.ID() != named && !slices.Contains(others, k.ID()) {
+			others = append(others, k.ID())
+		}
+	}
+	switch {
+	case len(others) == 0:
+	case keys[0].ID() == named:
+		r.warn("master key", "%s is in use, and nothing is under %s any more: the line of that may be removed", named, strings.Join(others, " and "))
+	default:
+		r.warn("master key", "%s is in use, and not yet the newer %s: run %s seal rewrap%s before you remove the line of %s", named, keys[0].ID(), programName(), dataFlag(c.Data), named)
+	}
 }
 
 // checkMasterKeyFile checks that only this user can read the master key. Those

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"grahak"
@@ -276,6 +277,7 @@ func awaitReseal(ctx context.Context, std Streams, d *app.Data, m grahak.Merchan
 }
 
 type sealRewrapCmd struct {
+	Yes bool `env:"GRAHAK_YES" help:"Do not ask whether a server that runs has both keys."`
 	target
 }
 
@@ -289,12 +291,15 @@ Where you give the master key, put the new one on a line above the old one, wher
   mv new master.key
   grahak seal rewrap --master-key-file master.key
 
-A server that reads its master key from GRAHAK_MASTER_KEY must have been started anew with both lines before. A backup can be read only with the master key of its time.`
+A running server reads its file or command again by itself. One that has its master key from GRAHAK_MASTER_KEY must have been started anew with both lines before, or else it answers 503 until it is; where this command has its key from there and a server runs, it asks first, or needs --yes. A backup can be read only with the master key of its time.`
 }
 
 // Run wraps all keysets under the newest master key.
 func (c sealRewrapCmd) Run(ctx context.Context, std Streams) error {
 	return c.with(ctx, std, func(d *app.Data) error {
+		if err := c.confirm(ctx, std, d); err != nil {
+			return err
+		}
 		var from, to string
 		err := d.RenewMasterKey(ctx, func(ctx context.Context) (err error) {
 			from, to, err = d.Service.RewrapKeysets(ctx, operator("").Actor)
@@ -310,6 +315,9 @@ func (c sealRewrapCmd) Run(ctx context.Context, std Streams) error {
 			return nil
 		}
 		out("The keys of all merchants are wrapped under master key %s, and no longer under %s.", to, from)
+		if c.Given() && app.Served(c.Data) {
+			out("The server that runs reads a file or command again by itself. If it has its key from GRAHAK_MASTER_KEY, it must have been started with both lines; if it was not, it answers 503 now: restart it with both.")
+		}
 		if c.Given() {
 			out("Remove the line of %s%s. Backups made until now, and what else was copied, can be read with that key only: keep it apart for as long as you may need one of them, and then destroy it wherever it is.", from, c.where())
 		} else {
@@ -317,6 +325,31 @@ func (c sealRewrapCmd) Run(ctx context.Context, std Streams) error {
 		}
 		return nil
 	})
+}
+
+// confirm asks whether the server that runs has both keys, if that is not known
+// to take care of itself and there is a change to make.
+func (c sealRewrapCmd) confirm(ctx context.Context, std Streams, d *app.Data) error {
+	if c.Yes || c.Text == "" || !app.Served(c.Data) {
+		return nil
+	}
+	named, err := d.Store.MasterKeyID(ctx, "")
+	if err != nil {
+		return err
+	}
+	if newest, err := d.MasterKeys.Newest(ctx); err != nil || newest.ID() == named {
+		return nil //nolint:nilerr // The work that follows fails of the same, and says what to do.
+	}
+	const why = "A server uses this data folder. If it has its master key from GRAHAK_MASTER_KEY, too, it must have been started with both lines in it, or else it answers 503 from now on until it is restarted with them"
+	if !isTerminal(std.In) {
+		return wrongUse("%s%s: see to that, and give --yes", strings.ToLower(why[:1]), why[1:])
+	}
+	fmt.Fprintln(std.Err, why+".")
+	answer, err := ask(ctx, std, "Type yes if it was: ")
+	if err == nil && answer != "yes" {
+		err = errors.New("nothing was changed: what was typed is not yes")
+	}
+	return err
 }
 
 // where names the place that the master key comes from.

@@ -124,6 +124,16 @@ func (k *MasterKeys) found(key *MasterKey, id string) (*MasterKey, error) {
 // Newest reads the source and returns its newest key. It waits for as long as
 // that takes.
 func (k *MasterKeys) Newest(ctx context.Context) (*MasterKey, error) {
+	keys, err := k.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return keys[0], nil
+}
+
+// All reads the source and returns its keys, the newest first and at least one,
+// which the caller does not change. It waits for as long as that takes.
+func (k *MasterKeys) All(ctx context.Context) ([]*MasterKey, error) {
 	for {
 		k.mu.Lock()
 		under := k.reading
@@ -140,7 +150,7 @@ func (k *MasterKeys) Newest(ctx context.Context) (*MasterKey, error) {
 		case r.err != nil:
 			return nil, r.err
 		default:
-			return r.keys[0], nil
+			return r.keys, nil
 		}
 	}
 }

@@ -324,7 +324,8 @@ func TestSeveralMasterKeys(t *testing.T) {
 			run(t, append([]string{"merchant", "create", "second", "--data", data}, flags...)...).done(t)
 			second := caller{base: s.BaseURL, key: createKey(t, data, "second").Key}
 			second.create(t, "second-1")
-			mustFind(t, data, production, finding("ok", "master key", `opens the keys of all 2 merchants`))
+			mustFind(t, data, production, finding("ok", "master key", `opens the keys of all 2 merchants`),
+				finding("warn", "master key", `[0-9a-f]{16} is in use, and not yet the newer [0-9a-f]{16}: run .* seal rewrap --data .* before you remove the line of [0-9a-f]{16}`))
 			s.Stop(t)
 
 			write(newer)
@@ -413,6 +414,51 @@ func TestChangeMasterKey(t *testing.T) {
 			testkit.Start(t, data, flags...).Stop(t)
 			mustFind(t, data, flags, finding("ok", "master key", `opens the keys of all 2 merchants`))
 		})
+	}
+}
+
+// TestChangeOfVariable checks that who changes a master key that comes from a variable is told what the server that runs
+// needs, before and after, and that the doctor tells where the change has come to.
+func TestChangeOfVariable(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	older, newer := newMasterKey(t), newMasterKey(t)
+	env := func(keys string) []string { return []string{"GRAHAK_MASTER_KEY=" + keys} }
+	p := start(t, env(older), serve(data)...)
+	banner := p.banner(t)
+	demo := caller{base: field(t, banner, "Base URL"), key: field(t, banner, "API key")}
+	demo.create(t, "here")
+	both := env(newer + older)
+	rewrap := []string{"seal", "rewrap", "--data", data}
+	doctor := func(pattern string) {
+		t.Helper()
+		r := runEnv(t, both, "doctor", "--data", data).done(t)
+		mustMatch(t, "doctor", r.stdout, finding("warn", "master key", pattern))
+	}
+	doctor(`[0-9a-f]{16} is in use, and not yet the newer [0-9a-f]{16}: run .* seal rewrap --data .* before you remove the line of [0-9a-f]{16}`)
+	runEnv(t, both, rewrap...).refused(t, 2, `^a server uses this data folder\. If it has its master key from GRAHAK_MASTER_KEY, too, it must have been started with both lines in it, or else it answers 503 from now on until it is restarted with them: see to that, and give --yes\. See `)
+	if a := demo.send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
+		t.Errorf("after a change that was not made: %d %s", a.status, a.body)
+	}
+	if status := p.stop(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d after SIGTERM", status)
+	}
+	p = start(t, both, serve(data)...)
+	demo.base = field(t, p.banner(t), "Base URL")
+	r := runEnv(t, both, append(rewrap, "--yes")...).done(t)
+	mustMatch(t, "seal rewrap", r.stdout, `(?m)^The server that runs reads a file or command again by itself\. If it has its key from GRAHAK_MASTER_KEY, it must have been started with both lines; if it was not, it answers 503 now: restart it with both\.$`)
+	if a := demo.send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
+		t.Errorf("after the change: %d %s", a.status, a.body)
+	}
+	doctor(`[0-9a-f]{16} is in use, and nothing is under [0-9a-f]{16} any more: the line of that may be removed`)
+	// There is nothing to ask where nothing is to be changed.
+	runEnv(t, both, rewrap...).done(t)
+	if status := p.stop(t, syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d after SIGTERM", status)
+	}
+	// And nobody to be harmed where no server runs.
+	r = runEnv(t, env(newMasterKey(t)+newer), rewrap...).done(t)
+	if strings.Contains(r.stdout, "The server that runs") {
+		t.Errorf("it tells of a server that does not run:\n%s", r.stdout)
 	}
 }
 

@@ -29,6 +29,9 @@ func newMasterKey(t *testing.T) string {
 // otherMasterKey matches what is said of a master key that is not the one of the data.
 const otherMasterKey = `the data is sealed under master key [0-9a-f]{16}, but the configured master key is [0-9a-f]{16}: configure the right one`
 
+// noMasterKey matches what is said where production's data needs a master key and none was given.
+const noMasterKey = `the data is of production, which keeps no master key itself, and none was given: give the server's, with --master-key-file FILE or --master-key-command CMD, or in GRAHAK_MASTER_KEY$`
+
 // masterKeyFile writes a new master key to a file and returns its path.
 func masterKeyFile(t *testing.T) string {
 	t.Helper()
@@ -128,7 +131,7 @@ func TestProduction(t *testing.T) {
 				if strings.Contains(banner, file) {
 					t.Errorf("the banner shows what the environment holds:\n%s", banner)
 				}
-				run(t, "merchant", "create", "acme", "--data", data).refused(t, 1, "there is no master key in ")
+				run(t, "merchant", "create", "acme", "--data", data).refused(t, 1, noMasterKey)
 				runEnv(t, env, "merchant", "create", "acme", "--data", data).done(t)
 			}
 			key := createKey(t, data, "acme")
@@ -142,6 +145,33 @@ func TestProduction(t *testing.T) {
 				t.Errorf("exit status %d after SIGTERM", status)
 			}
 		})
+	}
+}
+
+// TestProductionKeyIsGiven checks that no command takes a master key out of the data folder of a production, and that each
+// says how to give one.
+func TestProductionKeyIsGiven(t *testing.T) {
+	key, data := masterKeyFile(t), filepath.Join(t.TempDir(), "data")
+	s := testkit.Start(t, data, "--env", "production", "--master-key-file", key)
+	run(t, "merchant", "create", "acme", "--data", data, "--master-key-file", key).done(t)
+	caller{base: s.BaseURL, key: createKey(t, data, "acme").Key}.create(t, "asha")
+	s.Stop(t)
+	content, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "master.key"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"merchant create other", "customer get asha -m acme", "customer list -m acme", "customer export asha -m acme", "customer erase asha -m acme --yes", "seal rewrap", "seal rotate --all"} {
+		run(t, append(strings.Fields(command), "--data", data)...).refused(t, 1, noMasterKey)
+	}
+	r := run(t, "doctor", "--data", data, "--env", "production")
+	if want := finding("FAIL", "master key", `1 of 1 merchants cannot be served, acme among them: the sealing keys are not available: `+strings.TrimSuffix(noMasterKey, "$")); r.status != 1 || !regexp.MustCompile(want).MatchString(r.stdout) {
+		t.Errorf("doctor: exit status %d\n%s", r.status, r.stdout)
+	}
+	if left, err := os.ReadFile(filepath.Join(data, "master.key")); err != nil || !cmp.Equal(content, left) {
+		t.Errorf("the file in the data folder was changed (%v)", err)
 	}
 }
 

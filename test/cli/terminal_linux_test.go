@@ -181,6 +181,52 @@ func TestEraseOnTerminal(t *testing.T) {
 	s.Stop(t)
 }
 
+// TestRewrapOnTerminal checks that a person whose key comes from a variable is asked before the master key changes under a
+// server.
+func TestRewrapOnTerminal(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	older, newer := newMasterKey(t), newMasterKey(t)
+	both := []string{"GRAHAK_MASTER_KEY=" + newer + older}
+	server := start(t, both, serve(data)...)
+	server.banner(t)
+	// The server has named the newer key; to the command, this one is the newest.
+	third := "GRAHAK_MASTER_KEY=" + newMasterKey(t) + newer + older
+	for _, c := range []struct {
+		answer string
+		status int
+		says   string
+	}{
+		{"y", 1, "grahak: nothing was changed: what was typed is not yes\r\n"},
+		{"yes", 0, ""},
+	} {
+		person, program := openTerminal(t)
+		cmd := exec.Command(testkit.Program(t), "seal", "rewrap", "--data", data)
+		cmd.Env, cmd.Stdin, cmd.Stderr = testkit.Env(third), program, program
+		p := startCommand(t, cmd)
+		reader := bufio.NewReader(person)
+		asked, err := reader.ReadString('\n')
+		if err != nil || !strings.HasPrefix(asked, "A server uses this data folder. If it has its master key from GRAHAK_MASTER_KEY, too,") {
+			t.Fatalf("it says %q (%v)", asked, err)
+		}
+		if _, err := person.WriteString(c.answer + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		status := p.wait(t)
+		if changed := strings.HasPrefix(p.out.String(), "The keys of all merchants are wrapped under master key "); status != c.status || changed != (c.status == 0) {
+			t.Errorf("%s: exit status %d, %q", c.answer, status, p.out.String())
+		}
+		if _, err := program.WriteString("\n"); err != nil {
+			t.Fatal(err)
+		}
+		for said := ""; c.says != "" && said != c.says; {
+			if said, err = reader.ReadString('\n'); err != nil {
+				t.Fatalf("%v: it does not say %q", err, c.says)
+			}
+		}
+	}
+	server.stop(t, syscall.SIGTERM)
+}
+
 // TestProgressOnTerminal checks that a person sees how far a long command is, and nothing of it afterwards.
 func TestProgressOnTerminal(t *testing.T) {
 	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
