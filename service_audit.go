@@ -9,6 +9,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Anchor is a merchant's chain at one position, as it was noted down outside
@@ -37,6 +38,9 @@ func ParseAnchor(text string) (Anchor, error) {
 	return a, nil
 }
 
+// orAnchor is what else is thinkable when the chain and an anchor do not agree.
+const orAnchor = "or the anchor is of another merchant, mistyped, or from before a restore"
+
 // AuditReport is what [Service.VerifyAudit] found of a merchant's events.
 type AuditReport struct {
 	Merchant MerchantID
@@ -52,6 +56,46 @@ type AuditReport struct {
 	// Fault says what is wrong with the first event that does not fit, and with
 	// which position; empty if all do.
 	Fault string
+}
+
+// EventQuery chooses among the events of a merchant. Its zero value is all of
+// them.
+type EventQuery struct {
+	After int64     // position that they stand above
+	Type  EventType // empty for every one
+	Since time.Time // when they happened, or later
+}
+
+// Events calls each with the events that q chooses, in order of position, and
+// ends with its first error. However many there are, it holds a bounded number
+// of them. It is for operators. Codes: [CodeInsufficientScope],
+// [CodeMerchantNotFound].
+func (s *Service) Events(ctx context.Context, c Caller, q EventQuery, each func(Event) error) error {
+	if err := c.may(scopeOperator); err != nil {
+		return err
+	}
+	if _, err := s.store.Merchant(ctx, c.Merchant); err != nil {
+		return err
+	}
+	since := q.Since.Truncate(time.Microsecond) // as events have it
+	for last := q.After; ; {
+		events, err := s.store.Events(ctx, c.Merchant, last, auditEvents)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			last = e.Position
+			if q.Type != "" && e.Type != q.Type || e.At.Before(since) {
+				continue
+			}
+			if err := each(e); err != nil {
+				return err
+			}
+		}
+		if len(events) < auditEvents {
+			return nil
+		}
+	}
 }
 
 // VerifyAudit checks the events of the merchant against its chain, the number of
@@ -127,7 +171,7 @@ func (a *audit) run(ctx context.Context, progress func(int64)) error {
 		}
 	}
 	if a.anchor != nil && a.anchor.Position > a.head.Position {
-		return faultf("the chain ends at position %d, before the anchor's position %d: events at its end were removed", a.head.Position, a.anchor.Position)
+		return faultf("the chain ends at position %d, before the anchor's position %d: events at its end were removed, %s", a.head.Position, a.anchor.Position, orAnchor)
 	}
 	if err := a.tail(ctx); err != nil {
 		return err
@@ -170,7 +214,7 @@ func (a *audit) segment(ctx context.Context, segment ChainSegment) error {
 				return faultf("the event at position %d (%s) was altered, or stood elsewhere", e.Position, e.ID)
 			}
 			if a.anchor != nil && a.anchor.Position == e.Position && a.anchor.Link != a.head.Link {
-				return faultf("the chain does not agree with the anchor at position %d: it was made anew", e.Position)
+				return faultf("the chain does not agree with the anchor at position %d: it was made anew, %s", e.Position, orAnchor)
 			}
 		}
 		if len(events) == 0 || events[0].Position > a.head.Position || events[len(events)-1].Position != a.head.Position {

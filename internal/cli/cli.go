@@ -47,7 +47,7 @@ type commands struct {
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
 	Customer customerCmd `cmd:"" help:"Find, export and erase a merchant's customers."`
 	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`
-	Audit    auditCmd    `cmd:"" help:"Check that no event was altered or removed."`
+	Audit    auditCmd    `cmd:"" help:"List the events, and check that none was altered or removed."`
 	Backup   backupCmd   `cmd:"" help:"Write everything into one file, while the server runs."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data folder out of a backup, or check one."`
 	Doctor   doctorCmd   `cmd:"" help:"Check settings, data folder, disk, clock and database, and say how to mend what is wrong."`
@@ -105,6 +105,7 @@ func run(ctx context.Context, args []string, std Streams) (err error) {
 		kong.Exit(func(int) { panic(exited{}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ValueFormatter(describe),
+		kong.Vars{"eventTypes": eventTypes},
 		// Only where there is a resolver does kong let a flag win over a variable
 		// that cannot be read.
 		kong.Resolvers(kong.ResolverFunc(func(*kong.Context, *kong.Path, *kong.Flag) (any, error) { return nil, nil })),
@@ -151,7 +152,7 @@ func habitual(args []string) []string {
 // variable.
 func describe(v *kong.Value) string {
 	var notes []string
-	if v.HasDefault {
+	if v.HasDefault && v.Default != "" {
 		notes = append(notes, "default "+v.Default)
 	}
 	for _, env := range v.Tag.Envs {

@@ -45,6 +45,17 @@ type eventJSON struct {
 	At        *string          `json:"at"`
 }
 
+func toEventJSON(e grahak.Event) eventJSON {
+	out := eventJSON{
+		Position: e.Position, ID: e.ID, Type: e.Type, Revision: e.Revision, Changed: make([]string, len(e.Changed)),
+		Actor: e.Actor, RequestID: e.RequestID, At: jsonTime(e.At),
+	}
+	for i, field := range e.Changed {
+		out.Changed[i] = field.String()
+	}
+	return out
+}
+
 // exportJSON is everything that is held on a customer.
 type exportJSON struct {
 	About    string            `json:"about"`
@@ -71,13 +82,7 @@ func (c customerExportCmd) Run(ctx context.Context, std Streams) error {
 			out.Tokens[i] = tokenJSON{SHA256: hex.EncodeToString(t.Hash[:]), ExpiresAt: jsonTime(t.ExpiresAt)}
 		}
 		for i, e := range export.Events {
-			out.Events[i] = eventJSON{
-				Position: e.Position, ID: e.ID, Type: e.Type, Revision: e.Revision, Changed: make([]string, len(e.Changed)),
-				Actor: e.Actor, RequestID: e.RequestID, At: jsonTime(e.At),
-			}
-			for j, field := range e.Changed {
-				out.Events[i].Changed[j] = field.String()
-			}
+			out.Events[i] = toEventJSON(e)
 		}
 		encoder := json.NewEncoder(std.Out)
 		encoder.SetEscapeHTML(false)

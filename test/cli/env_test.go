@@ -54,6 +54,8 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_NO_WAIT":              {"maybe", `--no-wait: "maybe" is neither true nor false (from GRAHAK_NO_WAIT)`, "seal rotate -m demo", "--no-wait"},
 	"GRAHAK_ANCHOR":               {"x", `--anchor: "x" is not an anchor`, "audit verify -m demo", "--anchor=HEAD"},
 	"GRAHAK_AFTER":                {"x", "--after is not the cursor", "customer list -m demo", "--after="},
+	"GRAHAK_TYPE":                 {"x", "--type must be one of", "audit events", "--type=customer.erased"},
+	"GRAHAK_SINCE":                {"x", `--since: "x" is not a time`, "audit events", "--since=2026-03-17"},
 }
 
 // TestEnvironment checks that every flag of every command can be set by its variable, and that the flag wins.

@@ -177,10 +177,16 @@ var commandFlags = map[string]map[string]flag{
 	}),
 	"seal rewrap":  with(dataFlags, map[string]flag{"yes": {env: "GRAHAK_YES"}}),
 	"audit verify": with(merchantFlags, jsonFlags, map[string]flag{"anchor": {value: "POSITION:HASH", env: "GRAHAK_ANCHOR"}}),
-	"backup":       with(folderFlags, jsonFlags),
-	"restore":      with(dataFlags, jsonFlags, map[string]flag{"verify-only": {env: "GRAHAK_VERIFY_ONLY"}}),
-	"doctor":       serverFlags,
-	"version":      jsonFlags,
+	"audit events": with(folderFlags, jsonFlags, map[string]flag{
+		"merchant": {value: "ID", env: "GRAHAK_MERCHANT"},
+		"type":     {value: "TYPE", env: "GRAHAK_TYPE"},
+		"after":    {value: "POSITION", fallback: "0", env: "GRAHAK_AFTER"},
+		"since":    {value: "TIME", env: "GRAHAK_SINCE"},
+	}),
+	"backup":  with(folderFlags, jsonFlags),
+	"restore": with(dataFlags, jsonFlags, map[string]flag{"verify-only": {env: "GRAHAK_VERIFY_ONLY"}}),
+	"doctor":  serverFlags,
+	"version": jsonFlags,
 }
 
 // TestHelp checks that --help of every command tells what it does, and of every flag what it is for, its default and
@@ -235,6 +241,7 @@ func TestHelpTeaches(t *testing.T) {
 		"seal rotate":     {"grahak seal rotate --merchant acme", "A running server does that", "interrupted at any time"},
 		"seal rewrap":     {"openssl rand -base64 32", "on a line above the old one", "grahak seal rewrap --master-key-file master.key", "GRAHAK_MASTER_KEY", "--yes"},
 		"audit verify":    {"grahak audit verify --merchant acme --anchor", "removed together", "Without the master key"},
+		"audit events":    {"grahak audit events --merchant acme --type customer.erased", "no values"},
 		"backup":          {"grahak restore --verify-only", "beside a running server", "keep that apart"},
 		"restore":         {"--data /var/lib/grahak --master-key-file", "must not exist, or be empty", "erase them again"},
 		"iplist":          {"grahak iplist add", "grahak iplist mode report", "grahak iplist mode enforce"},
