@@ -119,15 +119,14 @@ type town struct {
 	name   string // of what is altered
 	prefix string // of its requests
 	altered
-	id      grahak.MerchantID
-	key     string
-	twin    *town // nil without one
-	of      *town // whose twin it is, nil if it is none
-	people  []customer
-	missed  map[int]bool // people who are erased
-	client  *client
-	faults  []answer
-	observe map[outcome]int
+	id     grahak.MerchantID
+	key    string
+	twin   *town // nil without one
+	of     *town // whose twin it is, nil if it is none
+	people []customer
+	missed map[int]bool // people who are erased
+	client *client
+	faults []answer
 }
 
 // allowed returns what may come of a request.
@@ -147,7 +146,6 @@ func (w *town) allowed(request string) []outcome {
 // judge fails the test unless what has come of a request is allowed.
 func (w *town) judge(t *testing.T, when, request string, got outcome, a answer) {
 	t.Helper()
-	w.observe[got]++
 	if got == fault {
 		w.faults = append(w.faults, a)
 	}
@@ -335,7 +333,7 @@ func settle(t *testing.T, list map[string]altered) *region {
 	service := r.service(store)
 	found := func(w *town) {
 		t.Helper()
-		w.missed, w.observe = make(map[int]bool), make(map[outcome]int)
+		w.missed = make(map[int]bool)
 		c := grahak.Operator(w.id, "test")
 		if _, err := service.CreateMerchant(t.Context(), c, "A merchant"); err != nil {
 			t.Fatal(err)

@@ -101,11 +101,18 @@ type clerk struct {
 	serial  *atomic.Int64
 	records []*record
 	live    []*record
+	most    int              // customers that the clerk has at a time
 	touched map[*record]bool // since the last check
 }
 
-// mostLive bounds how many customers a clerk has at a time.
-const mostLive = 60
+// adopt makes customers who are there the clerk's, who may have some more.
+func (c *clerk) adopt(people []customer) {
+	for _, p := range people {
+		r := &record{first: p, is: &p}
+		c.records, c.live = append(c.records, r), append(c.live, r)
+	}
+	c.most = len(c.live) + 60
+}
 
 // work sends requests until one is not answered or stop is closed, and no faster
 // than at a pace that leaves the server room for its own work.
@@ -127,7 +134,7 @@ func (c *clerk) work(t *testing.T, stop <-chan struct{}) {
 // step sends a request and reports whether it was answered.
 func (c *clerk) step(t *testing.T) bool {
 	switch n := c.random.IntN(10); {
-	case len(c.live) == 0, n < 3 && len(c.live) < mostLive:
+	case len(c.live) == 0, n < 3 && len(c.live) < c.most:
 		return c.create(t)
 	case n < 6:
 		return c.update(t)
@@ -304,13 +311,16 @@ type settled struct {
 }
 
 // newOffice returns an office of that many clerks, who number what they create
-// from first on.
-func newOffice(size int, seed uint64, first int64, people ...*settled) *office {
+// from first on, and take share of the first merchant's customers.
+func newOffice(size int, seed uint64, first, share int, people ...*settled) *office {
 	o := &office{settled: people}
 	serial := new(atomic.Int64)
-	serial.Store(first)
+	serial.Store(int64(first))
 	for i := range size {
-		o.clerks = append(o.clerks, &clerk{random: rand.New(rand.NewPCG(seed, uint64(i))), serial: serial})
+		c := &clerk{random: rand.New(rand.NewPCG(seed, uint64(i))), serial: serial}
+		c.adopt(people[0].customers[:share/size])
+		people[0].customers = people[0].customers[share/size:]
+		o.clerks = append(o.clerks, c)
 	}
 	return o
 }

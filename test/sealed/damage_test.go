@@ -230,7 +230,7 @@ func TestAnotherMasterKey(t *testing.T) {
 	see := func(when string, allowed ...outcome) {
 		t.Helper()
 		server := testkit.Start(t, data)
-		w := &town{name: when, client: newClient(server.BaseURL, key), observe: make(map[outcome]int), altered: altered{rules: []rule{get(`.*`, allowed...)}}}
+		w := &town{name: when, client: newClient(server.BaseURL, key), altered: altered{rules: []rule{get(`.*`, allowed...)}}}
 		defer w.client.close()
 		for i, want := range people {
 			for _, way := range waysTo(want) {

@@ -116,7 +116,7 @@ func TestRotationKilled(t *testing.T) {
 	server := testkit.Start(t, data)
 	key := server.Key
 	otherKey := newMerchant(t, data, string(other))
-	o := newOffice(4, seed, int64(people),
+	o := newOffice(4, seed, people, people/3,
 		populate(t, server.BaseURL, key, 0, people),
 		// The same values at another merchant.
 		populate(t, server.BaseURL, otherKey, 0, people/10))
