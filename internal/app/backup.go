@@ -84,6 +84,9 @@ func (d *Data) Backup(ctx context.Context, path, program string, progress Progre
 	return b, publish(f, path)
 }
 
+// partial is the name of what becomes the file at path.
+func partial(path string) string { return path + ".partial" }
+
 // createPartial makes the file that becomes path when it is whole.
 func createPartial(path string) (*os.File, error) {
 	_, err := os.Lstat(path)
@@ -96,11 +99,14 @@ func createPartial(path string) (*os.File, error) {
 	default:
 		return nil, err
 	}
-	f, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(partial(path), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return nil, fmt.Errorf("%s.partial exists: wait for the command that is writing it or, if there is none, delete what one that was killed has left", path)
+		return nil, fmt.Errorf("%s exists: wait for the command that is writing it or, if there is none, delete what one that was killed has left", partial(path))
 	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(path)); err == nil {
+			return nil, fmt.Errorf("%s cannot be made: the folder %s takes no files, give another", path, filepath.Dir(path))
+		}
 		return nil, fmt.Errorf("the folder %s does not exist: make it first", filepath.Dir(path))
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return nil, fmt.Errorf("%s cannot be made: make the folder %s writable for this user (%w)", path, filepath.Dir(path), err)

@@ -115,7 +115,12 @@ func claimFolder(data config.Data) (release func(undo bool), err error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		if path := filepath.Join(data.Dir, entry.Name()); path != data.GeneratedMasterKey() {
+		switch filepath.Join(data.Dir, entry.Name()) {
+		case data.GeneratedMasterKey(), data.LockFile():
+			// Whoever uses the folder holds the lock; the file says nothing.
+		case partial(data.Database()):
+			return nil, fmt.Errorf("%s is in the data folder %s: wait for the restore that is writing it or, if there is none, delete what one that was killed has left", entry.Name(), data.Dir)
+		default:
 			return nil, fmt.Errorf("the data folder %s is not empty, %s is in it: give another with --data, or move away what is there", data.Dir, entry.Name())
 		}
 	}

@@ -81,7 +81,7 @@ func (c auditVerifyCmd) Run(ctx context.Context, std Streams) error {
 			fmt.Fprintln(std.Err, "Without the master key a chain that was made anew, with the events that it covers, cannot be told from the real one: give the key, or compare with a noted head.")
 		}
 		if faults > 0 {
-			return fmt.Errorf("the events of %d of %d merchants are not what they were; see above", faults, len(merchants))
+			return fmt.Errorf("the events of %d of %s are not what they were; see above", faults, count(int64(len(merchants)), "merchant"))
 		}
 		return nil
 	})
@@ -103,7 +103,7 @@ func auditLine(r grahak.AuditReport) string {
 	if r.Fault != "" {
 		return fmt.Sprintf("FAIL  %s: %s", r.Merchant, r.Fault)
 	}
-	line := fmt.Sprintf("ok    %s: %d events checked, %d pending", r.Merchant, r.Head.Position, r.Pending)
+	line := fmt.Sprintf("ok    %s: %s checked, %d pending", r.Merchant, count(r.Head.Position, "event"), r.Pending)
 	if r.Head.Position > 0 {
 		line += ", head " + r.Head.String()
 	}

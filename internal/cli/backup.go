@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 
 	"grahak/internal/app"
 	"grahak/internal/backup"
@@ -18,7 +19,9 @@ type backupCmd struct {
 
 // Help is what `grahak backup --help` says above the flags.
 func (backupCmd) Help() string {
-	return `  grahak backup /mnt/backups/$(date +%F).grahak
+	return `Make a backup, and check it:
+
+  grahak backup /mnt/backups/$(date +%F).grahak
   grahak restore --verify-only /mnt/backups/$(date +%F).grahak
 
 It works beside a running server, which goes on writing, and without one. All that was acknowledged before it began is in the file. Customers are sealed in it, and merchants' keys wrapped under the master key, which is not in it: keep that apart. The server's write-ahead log grows while it runs.`
@@ -26,12 +29,18 @@ It works beside a running server, which goes on writing, and without one. All th
 
 // Run makes a backup.
 func (c backupCmd) Run(ctx context.Context, std Streams) error {
+	if c.File == "" {
+		return wrongUse("<file> is empty: give the file to write")
+	}
 	return target{Data: c.Data}.with(ctx, std, func(d *app.Data) error {
 		bar := steps{std: std}
 		made, err := d.Backup(ctx, c.File, version(), bar.set)
 		bar.finish()
 		if err != nil {
 			return err
+		}
+		if inside(c.File, c.Dir) {
+			fmt.Fprintf(std.Err, "%s is in the data folder, and is lost with it: move it to another disk.\n", c.File)
 		}
 		if c.JSON {
 			return printJSON(std.Out, toBackupJSON(made))
@@ -41,14 +50,33 @@ func (c backupCmd) Run(ctx context.Context, std Streams) error {
 	})
 }
 
+// inside reports whether the file at path is in the folder or below it, as far
+// as that can be told.
+func inside(path, folder string) bool {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	if folder, err = filepath.EvalSymlinks(folder); err != nil {
+		return false
+	}
+	path, pathErr := filepath.Abs(path)
+	folder, folderErr := filepath.Abs(folder)
+	if pathErr != nil || folderErr != nil {
+		return false
+	}
+	below, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(below)
+}
+
 // contents says what is in a backup.
 func contents(b app.Backup) string {
 	key := "without any merchant's keys"
 	if b.MasterKeyID != "" {
 		key = "sealed under master key " + b.MasterKeyID
 	}
-	return fmt.Sprintf("%d customers of %d merchants (%s) as of %s, %.1f MiB, %s",
-		b.Customers(), len(b.Merchants), b.Environment, stamp(b.MadeAt), float64(b.Bytes)/(1<<20), key)
+	return fmt.Sprintf("%s of %s (%s) as of %s, %.1f MiB, %s",
+		count(b.Customers(), "customer"), count(int64(len(b.Merchants)), "merchant"), b.Environment, stamp(b.MadeAt), float64(b.Bytes)/(1<<20), key)
 }
 
 // sum is the sum of a whole backup file, which other programs can check, too.

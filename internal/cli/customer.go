@@ -51,7 +51,7 @@ func (c customerGetCmd) Run(ctx context.Context, std Streams) error {
 	return c.with(ctx, std, func(d *app.Data) error {
 		result, err := d.Service.Customer(ctx, c.caller(), c.Ref, false)
 		if err != nil {
-			return err
+			return unreadable(err)
 		}
 		if c.JSON {
 			return printJSON(std.Out, toJSON(result.Customer))
@@ -68,6 +68,15 @@ func (c customerGetCmd) Run(ctx context.Context, std Streams) error {
 			{"revision", fmt.Sprint(customer.Revision)},
 		})
 	})
+}
+
+// unreadable is err with how to mend it, if it is about a customer whose record
+// cannot be read.
+func unreadable(err error) error {
+	if grahak.CodeOf(err) != grahak.CodeInternal {
+		return err
+	}
+	return fmt.Errorf("%w; erase the customer by its own id (cst_…) and have it created again, or restore a backup", err)
 }
 
 // filterFlags choose among the customers those that have all that is given.
@@ -145,7 +154,7 @@ func (c customerListCmd) Run(ctx context.Context, std Streams) error {
 			return wrongFilter[known.Fields[0]]
 		}
 		if err != nil {
-			return err
+			return unreadable(err)
 		}
 		if c.JSON {
 			for _, customer := range page.Customers {
@@ -165,11 +174,11 @@ func (c customerListCmd) Run(ctx context.Context, std Streams) error {
 		if err := table(std.Out, []string{"ID", "REFERENCE", "MOBILE", "E-MAIL", "FIRST NAME", "LAST NAME", "CREATED"}, rows); err != nil {
 			return err
 		}
-		found := "%d of %d customers.\n"
+		found := "%d of %s.\n"
 		if c.filterFlags != (filterFlags{}) {
-			found = "%d found on this page, of %d customers in all.\n"
+			found = "%d found on this page, of %s in all.\n"
 		}
-		fmt.Fprintf(std.Out, "\n"+found, len(rows), page.Total)
+		fmt.Fprintf(std.Out, "\n"+found, len(rows), count(page.Total, "customer"))
 		return nextPage(std.Out, page)
 	})
 }

@@ -72,7 +72,7 @@ func (c customerExportCmd) Run(ctx context.Context, std Streams) error {
 	return c.with(ctx, std, func(d *app.Data) error {
 		export, err := d.Service.ExportCustomer(ctx, c.caller(), c.Ref)
 		if err != nil {
-			return err
+			return unreadable(err)
 		}
 		out := exportJSON{
 			About: exportAbout, Merchant: grahak.MerchantID(c.Merchant), Customer: toJSON(export.Customer),
@@ -102,11 +102,13 @@ type customerEraseCmd struct {
 func (customerEraseCmd) Help() string {
 	return `The stored values, what they are found by, and the customer's tokens are gone at once, and the reference can be used again. The events stay; they hold no personal data. On a terminal it asks first; elsewhere it needs --yes.
 
-What is left of the customer in free pages, in the write-ahead log and in backups cannot be read any more once the keys are gone that it was sealed under:
+What is left of the customer in free pages, in the write-ahead log and in backups becomes unreadable once the keys are gone that it was sealed under. That takes all of this:
 
   grahak customer erase customer@example.com --merchant acme
   grahak seal rotate --merchant acme
-  grahak seal rewrap`
+  grahak seal rewrap
+
+and then the destruction of the old master key by you, wherever it is, which makes every backup from before unreadable as well.`
 }
 
 // Run erases the customer.
@@ -132,7 +134,7 @@ func (c customerEraseCmd) Run(ctx context.Context, std Streams) error {
 			return err
 		}
 		fmt.Fprintf(std.Out, "Erased customer %s of merchant %s. Its %d events stay; they hold no personal data.\n", id, c.Merchant, len(events))
-		fmt.Fprintf(std.Out, "What is left of it in free pages, the log and backups cannot be read any more after: %s seal rotate --merchant %s%s, and then %s seal rewrap%s\n",
+		fmt.Fprintf(std.Out, "What is left of it in free pages, the log and backups stays readable with the old keys, until three things are done: %s seal rotate --merchant %s%s; then %s seal rewrap%s; and then the old master key is destroyed wherever it is, and with it every backup from before.\n",
 			programName(), c.Merchant, c.flags(), programName(), c.flags())
 		return nil
 	})

@@ -213,11 +213,11 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 	}
 	switch {
 	case len(locked) > 0:
-		r.fail("master key", "%d of %d merchants cannot be served, %s among them: %s", len(locked), len(merchants), locked[len(locked)-1], sentence(why))
+		r.fail("master key", "%d of %s cannot be served, %s among them: %s", len(locked), count(int64(len(merchants)), "merchant"), locked[len(locked)-1], sentence(why))
 	case why != nil:
 		r.fail("master key", "%s", sentence(why))
 	default:
-		r.ok("master key", "opens the keys of all %d merchants", len(merchants))
+		r.ok("master key", "opens the keys of every merchant (%d)", len(merchants))
 		c.checkLeftOver(ctx, r, data)
 	}
 	c.checkMasterKeyFile(r)

@@ -49,6 +49,15 @@ func printable(s string) string {
 	}, s)
 }
 
+// count prints how many there are of what, which takes an s for all numbers but
+// one.
+func count(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // stamp prints a time for people, and nothing for none.
 func stamp(t time.Time) string {
 	if t.IsZero() {
@@ -110,14 +119,17 @@ func (s *span) UnmarshalText(text []byte) error {
 // moment is a time flag.
 type moment struct{ time.Time }
 
-// UnmarshalText implements encoding.TextUnmarshaler. It takes RFC 3339, what
-// stamp prints, and a day, which is its start in UTC.
+// UnmarshalText implements encoding.TextUnmarshaler. It takes RFC 3339, as the
+// wire does, and a day, which is its start in UTC.
 func (m *moment) UnmarshalText(text []byte) error {
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", time.DateOnly} {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, string(text)); err == nil {
 			m.Time = t
 			return nil
 		}
+	}
+	if _, err := time.Parse("2006-01-02T15:04:05", string(text)); err == nil {
+		return fmt.Errorf("%q has no zone: end it with Z for UTC, or with an offset such as +05:30", text)
 	}
 	return fmt.Errorf("%q is not a time: write it like 2026-03-17T14:13:37Z or, for the start of a day, 2026-03-17", text)
 }

@@ -18,7 +18,10 @@ type restoreCmd struct {
 
 // Help is what `grahak restore --help` says above the flags.
 func (restoreCmd) Help() string {
-	return `  grahak restore /mnt/backups/2026-03-17.grahak --data /var/lib/grahak --master-key-file /etc/grahak/master.key
+	return `Restore into a new folder, or only check:
+
+  grahak restore 2026-03-17.grahak --data new --master-key-file master.key
+  grahak restore --verify-only 2026-03-17.grahak
 
 The data folder must not exist, or be empty but for a master.key. Checksums, the database, the number of customers and the chain of events of every merchant are checked before the folder gets its database; with the master key also that it opens every merchant's keys. The master key is not in the backup: give it here as the server gets it, or put a sandbox's master.key into the folder.
 
@@ -29,6 +32,9 @@ Customers who were erased after the backup was made are back: erase them again.`
 func (c restoreCmd) Run(ctx context.Context, std Streams) error {
 	if err := c.Check(); err != nil {
 		return wrongUse("%w", err)
+	}
+	if c.File == "" {
+		return wrongUse("<file> is empty: give the backup")
 	}
 	if c.Dir == "" {
 		return wrongUse("--data is empty: give a folder")
@@ -49,7 +55,8 @@ func (c restoreCmd) Run(ctx context.Context, std Streams) error {
 			Restored  bool `json:"restored"`
 			MasterKey bool `json:"master_key_checked"`
 			Chains    bool `json:"chains_checked"`
-		}{toBackupJSON(verified.Backup), !c.VerifyOnly, verified.MasterKey, !verified.Older})
+			Proofs    bool `json:"chain_proofs_checked"`
+		}{toBackupJSON(verified.Backup), !c.VerifyOnly, verified.MasterKey, !verified.Older, !verified.Older && verified.MasterKey})
 	}
 	did := "Restored into " + c.Dir
 	if c.VerifyOnly {

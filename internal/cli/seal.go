@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,8 @@ func sealing(s grahak.SealState, total int64) string {
 		return "complete"
 	case stuck(s):
 		return fmt.Sprintf("stuck: %d do not open", s.Unopened)
+	case s.Seen == 0 && total == 0:
+		return "no customers to re-seal"
 	}
 	return fmt.Sprintf("re-sealing %d of about %d", s.Seen, max(s.Seen, total))
 }
@@ -45,8 +48,12 @@ func stuck(s grahak.SealState) bool { return !s.Complete() && !s.Walking && s.Un
 
 // stuckHint says what to do about it.
 func stuckHint(s grahak.SealState, data string) string {
-	return fmt.Sprintf("%d customers of merchant %s do not open under any key, so the old key is kept: restore them from a backup or erase them (the log names them), then run %s seal rotate --merchant %s%s",
-		s.Unopened, s.Merchant, programName(), s.Merchant, data)
+	do, them := "do", "them"
+	if s.Unopened == 1 {
+		do, them = "does", "it"
+	}
+	return fmt.Sprintf("%s of merchant %s %s not open under any key, so the old key is kept: restore %s from a backup or erase %s by id (the log names %s), then run %s seal rotate --merchant %s%s",
+		count(s.Unopened, "customer"), s.Merchant, do, them, them, them, programName(), s.Merchant, data)
 }
 
 // customersOf counts a merchant's customers.
@@ -147,7 +154,7 @@ type sealRotateCmd struct {
 
 // Help is what `grahak seal rotate --help` says above the flags.
 func (sealRotateCmd) Help() string {
-	return `What is written from then on is sealed under the new key at once. The customers that are there are sealed anew in small batches, while requests are served, and then the old key is destroyed. A running server does that, or else this command, during which no server can start. It may be interrupted at any time: it goes on while a server runs, or when it is run again.
+	return `What is written from then on is sealed under the new key at once. The customers that are there are sealed anew in small batches, while requests are served, and then the old key is destroyed. A running server does that, or else this command, during which no server can start. It may be interrupted at any time: it goes on while a server runs, or when it is run again. If a rotation is under way already, that is ended first, and then the new key is made: afterwards no key is left under which anybody was sealed who was erased before the command began.
 
   grahak seal rotate --merchant acme
 
@@ -176,26 +183,28 @@ func (c sealRotateCmd) rotate(ctx context.Context, std Streams, d *app.Data) err
 	if err != nil {
 		return err
 	}
-	old := false
-	for _, m := range merchants {
-		state, made, err := d.Service.RotateSeal(ctx, operator(string(m)))
-		if err != nil {
-			return about(m, err)
-		}
-		if made {
-			fmt.Fprintf(std.Out, "Made version %d of merchant %s's sealing key. What is written from now on is sealed under it.\n", state.Version, m)
-		} else {
-			old = true
-			fmt.Fprintf(std.Out, "Version %d of merchant %s's sealing key was made at %s already, and the re-sealing goes on.\n", state.Version, m, stamp(state.RotatedAt))
+	made := make([]bool, len(merchants))
+	for i, m := range merchants {
+		if made[i], err = c.begin(ctx, std, d, m); err != nil {
+			return err
 		}
 	}
 	if c.NoWait {
+		if slices.Contains(made, false) {
+			// Who was erased meanwhile may have been sealed under that key before.
+			fmt.Fprintln(std.Out, "If customers were erased since that key was made, run this again once it has ended: only the next key makes what is left of them unreadable.")
+		}
 		fmt.Fprintf(std.Out, "Customers are sealed anew while a server runs. See how far it is: %s seal status%s\n", programName(), c.flags())
 		return nil
 	}
 	var failed error
-	for _, m := range merchants {
+	for i, m := range merchants {
 		state, err := awaitReseal(ctx, std, d, m)
+		for err == nil && state.Complete() && !made[i] {
+			if made[i], err = c.begin(ctx, std, d, m); err == nil {
+				state, err = awaitReseal(ctx, std, d, m)
+			}
+		}
 		switch {
 		case err != nil:
 			return about(m, err)
@@ -205,11 +214,24 @@ func (c sealRotateCmd) rotate(ctx context.Context, std Streams, d *app.Data) err
 			failed = errors.Join(failed, errors.New(stuckHint(state, c.flags())))
 		}
 	}
-	if old && failed == nil {
-		// Who was erased meanwhile may have been sealed under that key before.
-		fmt.Fprintln(std.Out, "Run it again to make another key, if customers were erased since.")
-	}
 	return failed
+}
+
+// begin makes a merchant's new key, or lets a rotation that is under way go on,
+// and reports whether it made one.
+func (c sealRotateCmd) begin(ctx context.Context, std Streams, d *app.Data, m grahak.MerchantID) (bool, error) {
+	state, made, err := d.Service.RotateSeal(ctx, operator(string(m)))
+	switch {
+	case err != nil:
+		return false, about(m, err)
+	case made:
+		fmt.Fprintf(std.Out, "Made version %d of merchant %s's sealing key. What is written from now on is sealed under it.\n", state.Version, m)
+	case c.NoWait:
+		fmt.Fprintf(std.Out, "Version %d of merchant %s's sealing key was made at %s already, and the re-sealing goes on.\n", state.Version, m, stamp(state.RotatedAt))
+	default:
+		fmt.Fprintf(std.Out, "Version %d of merchant %s's sealing key was made at %s already, and the re-sealing goes on; the next key is made after it.\n", state.Version, m, stamp(state.RotatedAt))
+	}
+	return made, nil
 }
 
 const (

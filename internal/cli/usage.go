@@ -28,6 +28,7 @@ var rewording = []struct {
 	kong *regexp.Regexp
 	ours string
 }{
+	{regexp.MustCompile(`^(-\S+): expected \S+ value but got "(-\d\S*)" .*$`), `$1: a value that begins with - needs an equals sign: $1=$2`},
 	{regexp.MustCompile(`^(-\S+): expected \S+ value but got .*$`), `$1 needs a value`},
 	{regexp.MustCompile(`^(-\S+): expected a valid \d+ bit int but got ("[^"]*")`), `$1: $2 is not a whole number`},
 	{regexp.MustCompile(`^(-\S+): bool value must be .* but got ("[^"]*")`), `$1: $2 is neither true nor false`},

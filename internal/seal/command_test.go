@@ -70,7 +70,7 @@ func TestCommandFails(t *testing.T) {
 		"by printing for ever":   {`yes`, commandLimit, `the command printed more than 4096 bytes`},
 		"by printing too much":   {`for i in $(seq 60); do cat "%s"; done`, commandLimit, `the command printed more than 4096 bytes`},
 		"by printing nothing":    {`:`, commandLimit, `a master key is the base64 of 32 random bytes; make one with .*`},
-		"by printing nonsense":   {`echo "key: $(cat "%s")"`, commandLimit, `a master key is the base64 of 32 random bytes; make one with .*`},
+		"by printing nonsense":   {`echo "key: $(cat "%s")"`, commandLimit, `line 1 is not a master key: a master key is the base64 of 32 random bytes; make one with .*`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -47,7 +47,7 @@ func ParseMasterKeys(text []byte) ([]*MasterKey, error) {
 			continue
 		}
 		key, err := parseMasterKey(string(line))
-		if err != nil && number > 1 {
+		if err != nil && bytes.ContainsRune(bytes.TrimSpace(text), '\n') {
 			err = fmt.Errorf("line %d is not a master key: %w", number, err)
 		}
 		if err != nil {

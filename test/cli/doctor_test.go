@@ -65,7 +65,7 @@ func TestDoctorHealthy(t *testing.T) {
 			finding("ok", "folder", `.*/data can be written; `+folder),
 			finding("ok", "disk", `[\d.]+ GiB are free`),
 			finding("ok", "database", `sound \([\d.]+ MiB, and [\d.]+ MiB in the log\)`),
-			finding("ok", "master key", `opens the keys of all 1 merchants`),
+			finding("ok", "master key", `opens the keys of every merchant \(1\)`),
 			finding("ok", "clock", `\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`),
 		}
 	}
@@ -237,10 +237,10 @@ func TestDoctorFindsMasterKey(t *testing.T) {
 	key := masterKeyFile(t)
 	data = filepath.Join(t.TempDir(), "data")
 	testkit.Start(t, data, "--env", "production", "--master-key-file", key).Stop(t)
-	mustFind(t, data, []string{"--env", "production", "--master-key-file", key}, finding("ok", "master key", `opens the keys of all 0 merchants`))
+	mustFind(t, data, []string{"--env", "production", "--master-key-file", key}, finding("ok", "master key", `opens the keys of every merchant \(0\)`))
 	mustFind(t, data, []string{"--env", "production", "--master-key-file", masterKeyFile(t)}, finding("FAIL", "master key", `the sealing keys are not available: `+otherMasterKey))
 	mustFind(t, data, []string{"--env", "production", "--master-key-file", "nowhere"}, finding("FAIL", "master key", `.*the master key file nowhere cannot be used: .*`))
-	mustFind(t, data, []string{"--env", "production", "--master-key-command", "cat '" + key + "'"}, finding("ok", "master key", `opens the keys of all 0 merchants`))
+	mustFind(t, data, []string{"--env", "production", "--master-key-command", "cat '" + key + "'"}, finding("ok", "master key", `opens the keys of every merchant \(0\)`))
 	mustFind(t, data, []string{"--env", "production", "--master-key-command", "cat '" + key + "'; echo denied >&2; exit 7"},
 		finding("FAIL", "master key", `the sealing keys are not available: --master-key-command gave no master key: the command failed: exit status 7: denied`))
 }

@@ -243,7 +243,7 @@ func TestHelpTeaches(t *testing.T) {
 		"audit verify":    {"grahak audit verify --merchant acme --anchor", "removed together", "Without the master key"},
 		"audit events":    {"grahak audit events --merchant acme --type customer.erased", "no values"},
 		"backup":          {"grahak restore --verify-only", "beside a running server", "keep that apart"},
-		"restore":         {"--data /var/lib/grahak --master-key-file", "must not exist, or be empty", "erase them again"},
+		"restore":         {"--data new --master-key-file master.key", "must not exist, or be empty", "erase them again"},
 		"iplist":          {"grahak iplist add", "grahak iplist mode report", "grahak iplist mode enforce"},
 		"doctor":          {"beside a running server"},
 	} {

@@ -33,7 +33,7 @@ func TestMasterKeyRefused(t *testing.T) {
 	for name, c := range map[string]struct{ flag, value, env, pattern string }{
 		"no file":              {"file", "nowhere", "", `the master key file nowhere cannot be used: the master key file does not exist$`},
 		"a folder":             {"file", t.TempDir(), "", `the master key file .* cannot be used: .*is a directory$`},
-		"no key in the file":   {"file", "testdata/merchant.txtar", "", `the master key file testdata/merchant\.txtar cannot be used: ` + form},
+		"no key in the file":   {"file", "testdata/merchant.txtar", "", `the master key file testdata/merchant\.txtar cannot be used: line 1 is not a master key: ` + form},
 		"a large file":         {"file", "main_test.go", "", `the master key file main_test\.go cannot be used: there are more than 4096 bytes, and a master key is a line of 44$`},
 		"no key in a variable": {"", "", "nonsense", `GRAHAK_MASTER_KEY is not a master key: ` + form},
 		"a second line":        {"", "", string(secret) + "nonsense", `GRAHAK_MASTER_KEY is not a master key: line 2 is not a master key: ` + form},
@@ -43,7 +43,7 @@ func TestMasterKeyRefused(t *testing.T) {
 		},
 		"no such command":           {"command", "no-such-vault read key", "", `--master-key-command gave no master key: the command failed: exit status 127: .*no-such-vault.*not found$`},
 		"a silent command":          {"command", ":", "", `--master-key-command gave no master key: ` + form},
-		"a command that talks":      {"command", "echo The key is: && cat '" + key + "'", "", `--master-key-command gave no master key: ` + form},
+		"a command that talks":      {"command", "echo The key is: && cat '" + key + "'", "", `--master-key-command gave no master key: line 1 is not a master key: ` + form},
 		"a command that never ends": {"command", "yes", "", `--master-key-command gave no master key: the command printed more than 4096 bytes$`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -324,7 +324,7 @@ func TestSeveralMasterKeys(t *testing.T) {
 			run(t, append([]string{"merchant", "create", "second", "--data", data}, flags...)...).done(t)
 			second := caller{base: s.BaseURL, key: createKey(t, data, "second").Key}
 			second.create(t, "second-1")
-			mustFind(t, data, production, finding("ok", "master key", `opens the keys of all 2 merchants`),
+			mustFind(t, data, production, finding("ok", "master key", `opens the keys of every merchant \(2\)`),
 				finding("warn", "master key", `[0-9a-f]{16} is in use, and not yet the newer [0-9a-f]{16}: run .* seal rewrap --data .* before you remove the line of [0-9a-f]{16}`))
 			s.Stop(t)
 
@@ -412,7 +412,7 @@ func TestChangeMasterKey(t *testing.T) {
 			}
 			s.Stop(t)
 			testkit.Start(t, data, flags...).Stop(t)
-			mustFind(t, data, flags, finding("ok", "master key", `opens the keys of all 2 merchants`))
+			mustFind(t, data, flags, finding("ok", "master key", `opens the keys of every merchant \(2\)`))
 		})
 	}
 }
@@ -536,7 +536,7 @@ func TestGeneratedMasterKeyChanges(t *testing.T) {
 	if strings.Count(content(), "\n") != 1 {
 		t.Error("there is more than one key in the file at the end")
 	}
-	mustFind(t, data, nil, finding("ok", "master key", `opens the keys of all 1 merchants`))
+	mustFind(t, data, nil, finding("ok", "master key", `opens the keys of every merchant \(1\)`))
 	if a := demo.send(t, http.MethodGet, "/customers/here", ""); a.status != http.StatusOK {
 		t.Errorf("after all that: %d %s", a.status, a.body)
 	}

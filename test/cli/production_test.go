@@ -167,7 +167,7 @@ func TestProductionKeyIsGiven(t *testing.T) {
 		run(t, append(strings.Fields(command), "--data", data)...).refused(t, 1, noMasterKey)
 	}
 	r := run(t, "doctor", "--data", data, "--env", "production")
-	if want := finding("FAIL", "master key", `1 of 1 merchants cannot be served, acme among them: the sealing keys are not available: `+strings.TrimSuffix(noMasterKey, "$")); r.status != 1 || !regexp.MustCompile(want).MatchString(r.stdout) {
+	if want := finding("FAIL", "master key", `1 of 1 merchant cannot be served, acme among them: the sealing keys are not available: `+strings.TrimSuffix(noMasterKey, "$")); r.status != 1 || !regexp.MustCompile(want).MatchString(r.stdout) {
 		t.Errorf("doctor: exit status %d\n%s", r.status, r.stdout)
 	}
 	if left, err := os.ReadFile(filepath.Join(data, "master.key")); err != nil || !cmp.Equal(content, left) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -196,6 +197,31 @@ func TestRotationIsInterrupted(t *testing.T) {
 	s.Stop(t)
 }
 
+// TestRotationUnderWay checks that a rotation that was begun before is ended first and then another made, because only
+// that destroys the key of those who were erased in between; and that who does not wait is told.
+func TestRotationUnderWay(t *testing.T) {
+	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
+	customers(t, s, 20)
+	pause(t, s)
+	rotate := []string{"seal", "rotate", "--merchant", "demo", "--data", s.Data}
+	noWait := append(slices.Clone(rotate), "--no-wait")
+	const again = "If customers were erased since that key was made, run this again once it has ended"
+	if r := run(t, noWait...).done(t); !strings.HasPrefix(r.stdout, "Made version 2 ") || strings.Contains(r.stdout, again) {
+		t.Errorf("at first: %s", r.stdout)
+	}
+	if r := run(t, noWait...).done(t); !strings.HasPrefix(r.stdout, "Version 2 of merchant demo's sealing key was made at ") || !strings.Contains(r.stdout, again) {
+		t.Errorf("once more: %s", r.stdout)
+	}
+	if got := sealStateOf(t, s.Data).Version; got != 2 {
+		t.Errorf("version %d was made while another was under way", got)
+	}
+	s.Kill(t)
+	r := run(t, rotate...).done(t)
+	mustMatch(t, "who waits", r.stdout, `^Version 2 of merchant demo's sealing key was made at .* already, and the re-sealing goes on; the next key is made after it\.\n`+
+		`Made version 3 of .*\nAll customers of merchant demo are sealed under version 3, and no older key is kept\.\n$`)
+	mustBeSealed(t, s.Data, 3)
+}
+
 // TestStuckRotation checks what becomes of a rotation when a customer does not open: the old key is kept, the operator
 // is told, and can mend it.
 func TestStuckRotation(t *testing.T) {
@@ -234,7 +260,7 @@ func TestStuckRotation(t *testing.T) {
 		if got := lines[0]; len(lines) != 2 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, damaged.ID) {
 			t.Errorf("%s: the log does not name the customer once: %s", what, r.stderr)
 		}
-		if got, want := lines[len(lines)-1], "grahak: 1 customers of merchant demo do not open under any key, so the old key is kept: restore them from a backup or erase them (the log names them), then run "; !strings.HasPrefix(got, want) {
+		if got, want := lines[len(lines)-1], "grahak: 1 customer of merchant demo does not open under any key, so the old key is kept: restore it from a backup or erase it by id (the log names it), then run "; !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %s\nwant %s", what, got, want)
 		}
 	}
@@ -246,14 +272,14 @@ func TestStuckRotation(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("seal status (-want +got):\n%s", diff)
 	}
-	if r := run(t, "seal", "status", "--data", s.Data).done(t); !strings.Contains(r.stdout, "stuck: 1 do not open\n\n1 customers of merchant demo do not open under any key, so the old key is kept") {
+	if r := run(t, "seal", "status", "--data", s.Data).done(t); !strings.Contains(r.stdout, "stuck: 1 do not open\n\n1 customer of merchant demo does not open under any key, so the old key is kept") {
 		t.Errorf("seal status prints %s", r.stdout)
 	}
 
 	// The same beside a server, which does not work on it for ever.
 	next := testkit.Start(t, s.Data)
 	beside := run(t, rotate...)
-	if beside.status != 1 || !strings.Contains(beside.stderr, "do not open under any key") {
+	if beside.status != 1 || !strings.Contains(beside.stderr, "does not open under any key") {
 		t.Errorf("beside a server: exit status %d\n%s%s", beside.status, beside.stdout, beside.stderr)
 	}
 	if log := next.Log(t); !strings.Contains(log, damaged.ID) {
@@ -268,10 +294,15 @@ func TestStuckRotation(t *testing.T) {
 	}
 	next.Stop(t)
 
-	// Erased, it is in nobody's way.
+	for _, command := range []string{"customer get " + damaged.ID, "customer list --count 100 --offset 100", "customer export c7"} {
+		run(t, append(strings.Fields(command), "-m", "demo", "--data", s.Data)...).refused(t, 1,
+			`customer `+damaged.ID+` of merchant demo: .* does not open.*; erase the customer by its own id \(cst_…\) and have it created again, or restore a backup$`)
+	}
+
+	// Erased, it is in nobody's way, and the next key can be made.
 	run(t, "customer", "erase", damaged.ID, "--merchant", "demo", "--yes", "--data", s.Data).done(t)
 	run(t, rotate...).done(t)
-	mustBeSealed(t, s.Data, 2)
+	mustBeSealed(t, s.Data, 3)
 }
 
 // damage changes the database of a server that was stopped, and fails the test unless something was there to change.
