@@ -14,7 +14,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,10 +98,14 @@ func (s *Sealer) Open(ctx context.Context, m grahak.MerchantID, id grahak.Custom
 	var bound [512]byte
 	plain, err := k.aead.Decrypt(sealed[1:], appendBound(bound[:0], m, id))
 	if err != nil {
-		return grahak.Profile{}, fmt.Errorf("the sealed profile does not open: it was altered, or sealed for another row or under another key: %w", err)
+		return grahak.Profile{}, errOpen
 	}
 	return parseProfile(plain)
 }
+
+// errOpen is the error for ciphertext that does not open. Why, the cipher does not
+// tell.
+var errOpen = errors.New("the sealed profile does not open: it was altered, or sealed for another row or under another key")
 
 // Index implements [grahak.Sealer].
 func (s *Sealer) Index(ctx context.Context, m grahak.MerchantID, purpose grahak.IndexPurpose, value string) (grahak.Index, error) {
