@@ -78,7 +78,9 @@ func (s *Sealer) Seal(ctx context.Context, m grahak.MerchantID, id grahak.Custom
 	if err != nil {
 		return grahak.Sealed{}, err
 	}
-	var plain, bound [512]byte
+	// What most profiles fit into; longer ones get more.
+	var plain [256]byte
+	var bound [128]byte
 	sealed, err := k.aead.Encrypt(appendProfile(plain[:0], p), appendBound(bound[:0], m, id))
 	if err != nil {
 		return grahak.Sealed{}, err
@@ -95,7 +97,7 @@ func (s *Sealer) Open(ctx context.Context, m grahak.MerchantID, id grahak.Custom
 	if len(sealed) == 0 || sealed[0] != profileVersion {
 		return grahak.Profile{}, errors.New("the sealed profile has an unknown version")
 	}
-	var bound [512]byte
+	var bound [128]byte
 	plain, err := k.aead.Decrypt(sealed[1:], appendBound(bound[:0], m, id))
 	if err != nil {
 		return grahak.Profile{}, errOpen
@@ -113,7 +115,7 @@ func (s *Sealer) Index(ctx context.Context, m grahak.MerchantID, purpose grahak.
 	if err != nil {
 		return grahak.Index{}, err
 	}
-	var input [256]byte
+	var input [96]byte
 	buf := append(input[:0], purpose...)
 	buf = append(buf, 0)
 	buf = append(buf, value...)

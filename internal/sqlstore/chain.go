@@ -26,16 +26,16 @@ func (s *Store) Unordered(ctx context.Context) (list []grahak.MerchantID, err er
 // OrderLag returns how old the oldest event is that is not in its merchant's chain,
 // 0 if all are.
 func (s *Store) OrderLag(ctx context.Context) (lag time.Duration, err error) {
-	var oldest sql.NullInt64
+	var oldest time.Time
 	err = s.read(ctx, func(r *conn) error {
 		return r.queryRow(`SELECT min((SELECT at FROM events WHERE merchant_id = u.merchant_id
 			AND position > coalesce((SELECT last_position FROM event_chain WHERE merchant_id = u.merchant_id ORDER BY first_position DESC LIMIT 1), 0)
 			ORDER BY position LIMIT 1)) FROM unordered u`).Scan(&oldest)
 	})
-	if err != nil || !oldest.Valid {
+	if err != nil || oldest.IsZero() {
 		return 0, err
 	}
-	return max(0, s.writer.clock.Now().Sub(time.UnixMicro(oldest.Int64))), nil
+	return max(0, s.writer.clock.Now().Sub(oldest)), nil
 }
 
 // ChainHead implements [grahak.EventStore].

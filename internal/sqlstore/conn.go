@@ -15,6 +15,8 @@ import (
 
 	"modernc.org/libc"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"grahak"
 )
 
 // conn is one database connection with the statements prepared on it. It is
@@ -259,6 +261,12 @@ func (s *statement) bind(args []any) error {
 			rc = sqlite3.Xsqlite3_bind_int64(tls, s.ptr, index, int64(v))
 		case int64:
 			rc = sqlite3.Xsqlite3_bind_int64(tls, s.ptr, index, v)
+		case bool:
+			truth := int64(0)
+			if v {
+				truth = 1
+			}
+			rc = sqlite3.Xsqlite3_bind_int64(tls, s.ptr, index, truth)
 		case string:
 			rc = sqlite3.Xsqlite3_bind_text(tls, s.ptr, index, at, int32(len(v)), sqlite3.SQLITE_STATIC)
 			copy(free, v)
@@ -278,7 +286,7 @@ func (s *statement) bind(args []any) error {
 }
 
 // exec runs query and returns how many rows it changed. Arguments are strings,
-// byte slices, int, int64 or nil, and are not kept.
+// byte slices, int, int64, bool or nil, and are not kept.
 func (c *conn) exec(query string, args ...any) (int64, error) {
 	s, err := c.prepare(query)
 	if err != nil {
@@ -305,7 +313,8 @@ func (c *conn) exec(query string, args ...any) (int64, error) {
 // row is one row of a result.
 type row interface {
 	// Scan copies the columns into dest, pointers to string, []byte (nil for
-	// NULL), int, int64, [sql.NullInt64] or [sql.NullString]. If there is no row
+	// NULL), int, int64, bool, [time.Time] (see micros), [sql.NullString],
+	// [grahak.Index] or [grahak.ShortIndex] (zero for NULL). If there is no row
 	// it returns [sql.ErrNoRows].
 	Scan(dest ...any) error
 }
@@ -339,9 +348,7 @@ func (s *statement) column(i int32, dest any) error {
 			*d = nil
 			return nil
 		case sqlite3.SQLITE_BLOB:
-			p := sqlite3.Xsqlite3_column_blob(tls, s.ptr, i)
-			*d = make([]byte, sqlite3.Xsqlite3_column_bytes(tls, s.ptr, i))
-			copy(*d, memory(p, len(*d)))
+			*d = append([]byte{}, s.blob(i)...)
 			return nil
 		}
 	case *int64:
@@ -354,13 +361,32 @@ func (s *statement) column(i int32, dest any) error {
 			*d = int(sqlite3.Xsqlite3_column_int64(tls, s.ptr, i))
 			return nil
 		}
-	case *sql.NullInt64:
-		*d = sql.NullInt64{}
-		if kind == sqlite3.SQLITE_NULL {
+	case *time.Time:
+		switch kind {
+		case sqlite3.SQLITE_NULL:
+			*d = time.Time{}
+			return nil
+		case sqlite3.SQLITE_INTEGER:
+			*d = time.UnixMicro(sqlite3.Xsqlite3_column_int64(tls, s.ptr, i)).UTC()
 			return nil
 		}
-		d.Valid = true
-		return s.column(i, &d.Int64)
+	case *grahak.Index:
+		if kind == sqlite3.SQLITE_BLOB {
+			*d = grahak.Index{}
+			copy(d[:], s.blob(i))
+			return nil
+		}
+	case *grahak.ShortIndex:
+		if kind == sqlite3.SQLITE_BLOB || kind == sqlite3.SQLITE_NULL {
+			*d = grahak.ShortIndex{}
+			copy(d[:], s.blob(i))
+			return nil
+		}
+	case *bool:
+		if kind == sqlite3.SQLITE_INTEGER {
+			*d = sqlite3.Xsqlite3_column_int64(tls, s.ptr, i) != 0
+			return nil
+		}
 	case *sql.NullString:
 		*d = sql.NullString{}
 		if kind == sqlite3.SQLITE_NULL {
@@ -370,6 +396,12 @@ func (s *statement) column(i int32, dest any) error {
 		return s.column(i, &d.String)
 	}
 	return fmt.Errorf("a value of type %d does not go into a %T", kind, dest)
+}
+
+// blob returns the bytes of column i, which are valid until the next step.
+func (s *statement) blob(i int32) []byte {
+	p := sqlite3.Xsqlite3_column_blob(s.conn.tls, s.ptr, i)
+	return memory(p, int(sqlite3.Xsqlite3_column_bytes(s.conn.tls, s.ptr, i)))
 }
 
 func (s *statement) text(i int32) string {
@@ -451,12 +483,4 @@ func micros(t time.Time) any {
 		return nil
 	}
 	return t.UnixMicro()
-}
-
-// fromMicros is the inverse of micros.
-func fromMicros(us sql.NullInt64) time.Time {
-	if !us.Valid {
-		return time.Time{}
-	}
-	return time.UnixMicro(us.Int64).UTC()
 }

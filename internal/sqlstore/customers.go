@@ -262,17 +262,8 @@ func queryCustomers(r *conn, query string, args ...any) (list []grahak.CustomerR
 
 func scanCustomer(row row) (grahak.CustomerRecord, error) {
 	var c grahak.CustomerRecord
-	var reference, email, mobile []byte
-	var created, updated int64
-	err := row.Scan((*string)(&c.ID), &reference, &email, &mobile, &c.Sealed.Bytes, &c.Sealed.Version, &c.Revision, &created, &updated)
-	if err != nil {
-		return c, err
-	}
-	copy(c.Reference[:], reference)
-	copy(c.Email[:], email)
-	copy(c.Mobile[:], mobile)
-	c.CreatedAt, c.UpdatedAt = time.UnixMicro(created).UTC(), time.UnixMicro(updated).UTC()
-	return c, nil
+	err := row.Scan((*string)(&c.ID), &c.Reference, &c.Email, &c.Mobile, &c.Sealed.Bytes, &c.Sealed.Version, &c.Revision, &c.CreatedAt, &c.UpdatedAt)
+	return c, err
 }
 
 // indexes is what the look-up index may have of a customer.

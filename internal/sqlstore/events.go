@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"strings"
-	"time"
 
 	"grahak"
 )
@@ -57,10 +56,7 @@ func (s *Store) events(ctx context.Context, query string, args ...any) (list []g
 func scanEvent(row row) (grahak.Event, error) {
 	var e grahak.Event
 	var changed sql.NullString
-	var at int64
-	if err := row.Scan(&e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &at); err != nil {
-		return e, err
-	}
+	err := row.Scan(&e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &e.At)
 	if changed.Valid {
 		for name := range strings.SplitSeq(changed.String, ",") {
 			if f, ok := grahak.ParseField(name); ok {
@@ -68,6 +64,5 @@ func scanEvent(row row) (grahak.Event, error) {
 			}
 		}
 	}
-	e.At = time.UnixMicro(at).UTC()
-	return e, nil
+	return e, err
 }

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"net/netip"
-	"time"
 
 	"grahak"
 )
@@ -65,12 +64,11 @@ func (s *Store) IPList(ctx context.Context, m grahak.MerchantID) (list []grahak.
 		return r.query(func(row row) error {
 			var entry grahak.IPEntry
 			var prefix string
-			var created int64
-			if err := row.Scan(&prefix, &entry.Label, &entry.AddedBy, &created); err != nil {
+			if err := row.Scan(&prefix, &entry.Label, &entry.AddedBy, &entry.CreatedAt); err != nil {
 				return err
 			}
 			p, err := netip.ParsePrefix(prefix)
-			entry.Prefix, entry.CreatedAt = p, time.UnixMicro(created).UTC()
+			entry.Prefix = p
 			list = append(list, entry)
 			return err
 		}, `SELECT prefix, label, added_by, created_at FROM ip_list WHERE merchant_id = $1 ORDER BY created_at, prefix`, string(m))

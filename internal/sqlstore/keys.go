@@ -141,13 +141,7 @@ func (s *Store) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.Acces
 func scanKey(row row) (grahak.APIKey, error) {
 	var k grahak.APIKey
 	var hash []byte
-	var created int64
-	var expires, revoked, used sql.NullInt64
-	if err := row.Scan((*string)(&k.Merchant), (*string)(&k.ID), &hash, &k.Prefix, &k.Label, (*string)(&k.Scope), &created, &expires, &revoked, &used); err != nil {
-		return k, err
-	}
+	err := row.Scan((*string)(&k.Merchant), (*string)(&k.ID), &hash, &k.Prefix, &k.Label, (*string)(&k.Scope), &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt, &k.LastUsedAt)
 	copy(k.Hash[:], hash)
-	k.CreatedAt = time.UnixMicro(created).UTC()
-	k.ExpiresAt, k.RevokedAt, k.LastUsedAt = fromMicros(expires), fromMicros(revoked), fromMicros(used)
-	return k, nil
+	return k, err
 }

@@ -75,9 +75,7 @@ type run struct {
 func lookupRuns(c *conn, m grahak.MerchantID) (list []run, err error) {
 	err = c.query(func(row row) error {
 		var r run
-		var whole int
-		err := row.Scan(&r.number, &r.level, &r.keys, &whole)
-		r.whole = whole != 0
+		err := row.Scan(&r.number, &r.level, &r.keys, &r.whole)
 		list = append(list, r)
 		return err
 	}, `SELECT run, level, keys, whole FROM lookup_runs WHERE merchant_id = $1 ORDER BY run`, string(m))
@@ -86,13 +84,9 @@ func lookupRuns(c *conn, m grahak.MerchantID) (list []run, err error) {
 
 // putRun writes what is known of a run.
 func putRun(tx *conn, m grahak.MerchantID, r run) error {
-	whole := 0
-	if r.whole {
-		whole = 1
-	}
 	_, err := tx.exec(`INSERT INTO lookup_runs (merchant_id, run, level, keys, whole) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (merchant_id, run) DO UPDATE SET level = excluded.level, keys = excluded.keys, whole = excluded.whole`,
-		string(m), r.number, r.level, r.keys, whole)
+		string(m), r.number, r.level, r.keys, r.whole)
 	return err
 }
 

@@ -106,11 +106,6 @@ func (s *Store) DisableMerchant(ctx context.Context, id grahak.MerchantID, at ti
 
 func scanMerchant(row row) (grahak.Merchant, error) {
 	var m grahak.Merchant
-	var created int64
-	var disabled sql.NullInt64
-	if err := row.Scan((*string)(&m.ID), &m.Name, (*string)(&m.IPMode), &created, &disabled); err != nil {
-		return m, err
-	}
-	m.CreatedAt, m.DisabledAt = time.UnixMicro(created).UTC(), fromMicros(disabled)
-	return m, nil
+	err := row.Scan((*string)(&m.ID), &m.Name, (*string)(&m.IPMode), &m.CreatedAt, &m.DisabledAt)
+	return m, err
 }

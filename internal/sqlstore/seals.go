@@ -75,11 +75,8 @@ func sealState(c *conn, m grahak.MerchantID) (grahak.SealState, error) {
 
 func scanSealState(row row) (grahak.SealState, error) {
 	var state grahak.SealState
-	var rotated int64
-	var walking int
 	err := row.Scan((*string)(&state.Merchant), &state.Revision, &state.MasterKeyID, &state.Version, &state.Sealing, &state.Indexing,
-		&rotated, &state.Oldest, &walking, (*string)(&state.After), &state.Seen, &state.Unopened)
-	state.RotatedAt, state.Walking = time.UnixMicro(rotated).UTC(), walking != 0
+		&state.RotatedAt, &state.Oldest, &state.Walking, (*string)(&state.After), &state.Seen, &state.Unopened)
 	return state, err
 }
 
@@ -176,12 +173,8 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 				return err
 			}
 		}
-		walking := 0
-		if state.Walking {
-			walking = 1
-		}
 		_, err = tx.exec(`UPDATE keysets SET walking = $1, walked_to = $2, seen = $3, unopened = $4 WHERE merchant_id = $5`,
-			walking, string(state.After), state.Seen, state.Unopened, m)
+			state.Walking, string(state.After), state.Seen, state.Unopened, m)
 		return err
 	})
 }

@@ -153,8 +153,11 @@ const retryStorage = 2 * time.Second
 // storageError turns a failure of the storage itself into a
 // [grahak.CodeUnavailable] error. Anything else is returned as it is.
 func storageError(err error) error {
+	if err == nil {
+		return nil
+	}
 	var known *grahak.Error
-	if err == nil || errors.As(err, &known) {
+	if errors.As(err, &known) {
 		return err
 	}
 	if errors.Is(err, errClosed) {

@@ -35,10 +35,8 @@ func (s *Store) Tokens(ctx context.Context, m grahak.MerchantID, id grahak.Custo
 		return r.query(func(row row) error {
 			token := grahak.TokenRecord{Merchant: m, Customer: id}
 			var hash []byte
-			var expires int64
-			err := row.Scan(&hash, &expires)
+			err := row.Scan(&hash, &token.ExpiresAt)
 			copy(token.Hash[:], hash)
-			token.ExpiresAt = time.UnixMicro(expires).UTC()
 			list = append(list, token)
 			return err
 		}, `SELECT hash, expires_at FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2 ORDER BY expires_at, hash`, string(m), string(id))
@@ -50,14 +48,12 @@ func (s *Store) Tokens(ctx context.Context, m grahak.MerchantID, id grahak.Custo
 func (s *Store) Token(ctx context.Context, hash grahak.TokenHash, now time.Time) (grahak.TokenRecord, error) {
 	token := grahak.TokenRecord{Hash: hash}
 	err := s.read(ctx, func(r *conn) error {
-		var expires int64
 		err := r.queryRow(`SELECT t.merchant_id, t.customer_id, t.expires_at FROM client_auth_tokens t JOIN merchants m ON m.id = t.merchant_id
 			WHERE t.hash = $1 AND t.expires_at > $2 AND m.disabled_at IS NULL`, hash[:], now.UnixMicro()).
-			Scan((*string)(&token.Merchant), (*string)(&token.Customer), &expires)
+			Scan((*string)(&token.Merchant), (*string)(&token.Customer), &token.ExpiresAt)
 		if errors.Is(err, sql.ErrNoRows) {
 			return grahak.Errorf(grahak.CodeTokenNotFound, "There is no such token, or it has expired.")
 		}
-		token.ExpiresAt = time.UnixMicro(expires).UTC()
 		return err
 	})
 	if err != nil {
