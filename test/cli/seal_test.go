@@ -202,7 +202,10 @@ func TestRotationIsInterrupted(t *testing.T) {
 func TestRotationUnderWay(t *testing.T) {
 	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"))
 	customers(t, s, 20)
+	run(t, "merchant", "create", "empty", "--data", s.Data).done(t)
 	pause(t, s)
+	run(t, "seal", "rotate", "--merchant", "empty", "--no-wait", "--data", s.Data).done(t)
+	mustMatch(t, "seal status", run(t, "seal", "status", "--merchant", "empty", "--data", s.Data).done(t).stdout, `(?m)^empty +2 .* no customers to re-seal$`)
 	rotate := []string{"seal", "rotate", "--merchant", "demo", "--data", s.Data}
 	noWait := append(slices.Clone(rotate), "--no-wait")
 	const again = "If customers were erased since that key was made, run this again once it has ended"
