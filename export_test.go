@@ -7,11 +7,19 @@ import (
 
 // Order puts all events into their merchants' chains, as [Service.Run] does now
 // and then.
-func (s *Service) Order(ctx context.Context) error { return s.order(ctx) }
+func (s *Service) Order(ctx context.Context) error { return untilDone(ctx, s.order) }
 
 // ResealAll seals customers anew where keys were rotated, as [Service.Run] does
 // now and then.
-func (s *Service) ResealAll(ctx context.Context) error { return s.reseal(ctx) }
+func (s *Service) ResealAll(ctx context.Context) error { return untilDone(ctx, s.reseal) }
+
+func untilDone(ctx context.Context, work func(context.Context) (more bool, err error)) error {
+	for {
+		if more, err := work(ctx); !more || err != nil {
+			return err
+		}
+	}
+}
 
 // ResealStep takes one step of that for a merchant.
 func (s *Service) ResealStep(ctx context.Context, m MerchantID) (SealState, bool, error) {

@@ -126,19 +126,23 @@ func (s *Service) Run(ctx context.Context) {
 	})
 }
 
-// repeat does work at intervals until ctx ends. A fault that lasts is logged
-// once, and then once a minute.
-func (s *Service) repeat(ctx context.Context, interval time.Duration, trouble string, work func(context.Context) error) {
+// repeat does work at intervals until ctx ends, and at once where there is more
+// of it. A fault that lasts is logged once, and then once a minute.
+func (s *Service) repeat(ctx context.Context, interval time.Duration, trouble string, work func(context.Context) (more bool, err error)) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	var told time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+	for more := false; ; {
+		if !more {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
 		}
-		err := work(ctx)
+		var err error
+		more, err = work(ctx)
+		more = more && ctx.Err() == nil
 		now := s.clock.Now()
 		switch {
 		case ctx.Err() != nil:

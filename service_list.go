@@ -110,7 +110,10 @@ func (s *Service) list(ctx context.Context, m MerchantID, f filter, before Custo
 // maxScan bounds how many customers are opened for a page, roughly: a filter may
 // fit few of those that an index finds, such as a country code among equal
 // numbers.
-const maxScan = 20_000
+const maxScan = 5_000
+
+// maxChunk is how many customers are read at once for a page that takes long.
+const maxChunk = 1_000
 
 // search returns a page of a filter that has an index. The index finds too many
 // at times; each is opened and compared.
@@ -124,6 +127,10 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, before Cus
 	// Most often all that the index finds fits.
 	chunk := min(offset+limit, MaxPage) + 1
 	for scanned := 0; ; {
+		// The client of a long search may have gone.
+		if err := ctx.Err(); err != nil {
+			return CustomerPage{}, Unavailable("the caller went away before the search ended", time.Second, err)
+		}
 		records, total, err := s.store.FindCustomers(ctx, m, by, around, chunk)
 		if err != nil {
 			return CustomerPage{}, err
@@ -153,7 +160,7 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, before Cus
 			page.Next, err = s.cursor(ctx, m, around.Before)
 			return page, err
 		}
-		chunk = MaxPage + 1
+		chunk = min(maxChunk, s.maxScan)
 	}
 }
 

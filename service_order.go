@@ -3,9 +3,8 @@ package grahak
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"slices"
+	"sync"
 	"time"
 )
 
@@ -16,27 +15,50 @@ const orderInterval = 250 * time.Millisecond
 // write waits long for it.
 const orderBatch = 512
 
-// order puts the events that are not in their merchants' chains there, a batch
-// of each merchant at a time, so that nobody waits for a busy one.
-func (s *Service) order(ctx context.Context) error {
-	pending, err := s.store.Unordered(ctx)
-	return errors.Join(err, s.eachInTurn(ctx, pending, s.orderMerchant))
+// order puts events that are not in their merchants' chains there, a batch of each
+// merchant, and reports whether there is more to do.
+func (s *Service) order(ctx context.Context) (more bool, err error) {
+	merchants, err := s.store.Unordered(ctx)
+	if err != nil {
+		return false, err
+	}
+	return round(ctx, merchants, s.orderMerchant)
 }
 
-// eachInTurn takes a step for each of the merchants in turn, until none of them
-// has more to do. One merchant's trouble is not another's.
-func (s *Service) eachInTurn(ctx context.Context, pending []MerchantID, step func(context.Context, MerchantID) (more bool, err error)) error {
-	var failed error
-	for len(pending) > 0 && ctx.Err() == nil {
-		pending = slices.DeleteFunc(pending, func(m MerchantID) bool {
-			more, err := step(ctx, m)
-			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("merchant %s: %w", m, err))
+// roundSteps is how many steps of a round run at once: the store commits theirs
+// together.
+const roundSteps = 32
+
+// round takes a step for each of the merchants, and reports whether one of them
+// has more to do. One merchant's trouble is not another's, but after an outage
+// no step begins; the error is that of one of the steps that failed.
+func round(ctx context.Context, merchants []MerchantID, step func(context.Context, MerchantID) (more bool, err error)) (more bool, err error) {
+	var mu sync.Mutex
+	var steps sync.WaitGroup
+	var down bool
+	free := make(chan struct{}, roundSteps)
+	for _, m := range merchants {
+		free <- struct{}{}
+		mu.Lock()
+		stop := down || ctx.Err() != nil
+		mu.Unlock()
+		if stop {
+			break
+		}
+		steps.Go(func() {
+			defer func() { <-free }()
+			again, stepErr := step(ctx, m)
+			mu.Lock()
+			defer mu.Unlock()
+			more = more || again && stepErr == nil
+			if stepErr != nil {
+				down = down || CodeOf(stepErr) == CodeUnavailable
+				err = fmt.Errorf("merchant %s: %w", m, stepErr)
 			}
-			return err != nil || !more
 		})
 	}
-	return failed
+	steps.Wait()
+	return more && !down, err
 }
 
 // orderMerchant puts the next events of m into its chain and reports whether

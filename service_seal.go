@@ -2,7 +2,6 @@ package grahak
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -35,7 +34,10 @@ func (s *Service) RotateSeal(ctx context.Context, c Caller) (SealState, bool, er
 		switch {
 		case state.Walking:
 			return nil
-		case state.Oldest < state.Version:
+		case !state.Complete() && state.Unopened == 0:
+			// The older keys are about to go.
+			return nil
+		case !state.Complete():
 			return s.store.RestartReseal(ctx, c.Merchant, state.Version)
 		}
 		k, err := s.sealer.Rotate(ctx, state.Keyset)
@@ -66,14 +68,17 @@ func (s *Service) SealStates(ctx context.Context) ([]SealState, error) {
 	return s.store.SealStates(ctx)
 }
 
-// reseal seals customers anew where keys were rotated, a batch of each merchant
-// at a time, until all is done.
-func (s *Service) reseal(ctx context.Context) error {
-	pending, err := s.store.Rotating(ctx)
-	return errors.Join(err, s.eachInTurn(ctx, pending, func(ctx context.Context, m MerchantID) (bool, error) {
+// reseal seals customers anew where keys were rotated, a batch of each merchant,
+// and reports whether there is more to do.
+func (s *Service) reseal(ctx context.Context) (more bool, err error) {
+	merchants, err := s.store.Rotating(ctx)
+	if err != nil {
+		return false, err
+	}
+	return round(ctx, merchants, func(ctx context.Context, m MerchantID) (bool, error) {
 		_, more, err := s.resealStep(ctx, m)
 		return more, err
-	}))
+	})
 }
 
 // Reseal seals the merchant's customers anew, if its key was rotated, and then
@@ -123,6 +128,10 @@ func (s *Service) resealStep(ctx context.Context, m MerchantID) (SealState, bool
 func (s *Service) resealBatch(ctx context.Context, state SealState) error {
 	customers, err := s.store.CustomersAfter(ctx, state.Merchant, state.After, resealBatch)
 	if err != nil {
+		return err
+	}
+	// A keyset that does not open is not its customers' fault.
+	if _, err := s.sealer.Index(ctx, state.Merchant, IndexChain, ""); err != nil {
 		return err
 	}
 	before := state.After

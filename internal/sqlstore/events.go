@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"strings"
 
 	"grahak"
@@ -59,9 +60,11 @@ func scanEvent(row row) (grahak.Event, error) {
 	err := row.Scan(&e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &e.At)
 	if changed.Valid {
 		for name := range strings.SplitSeq(changed.String, ",") {
-			if f, ok := grahak.ParseField(name); ok {
-				e.Changed = append(e.Changed, f)
+			f, ok := grahak.ParseField(name)
+			if !ok {
+				return e, fmt.Errorf("the event at position %d names a field that there is not: it was altered", e.Position)
 			}
+			e.Changed = append(e.Changed, f)
 		}
 	}
 	return e, err
