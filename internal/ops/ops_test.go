@@ -334,6 +334,7 @@ func TestMetrics(t *testing.T) {
 		"grahak_store_batch_writes",
 		"grahak_store_commit_duration_seconds",
 		"grahak_store_database_bytes",
+		"grahak_store_order_lag_seconds",
 		"grahak_store_queue_capacity_writes",
 		"grahak_store_queue_writes",
 		"grahak_store_wal_bytes",
