@@ -134,7 +134,7 @@ func (c customerEraseCmd) Run(ctx context.Context, std Streams) error {
 			return err
 		}
 		fmt.Fprintf(std.Out, "Erased customer %s of merchant %s. Its %d events stay; they hold no personal data.\n", id, c.Merchant, len(events))
-		fmt.Fprintf(std.Out, "What is left of it in free pages, the log and backups stays readable with the old keys, until three things are done: %s seal rotate --merchant %s%s; then %s seal rewrap%s; and then the old master key is destroyed wherever it is, and with it every backup from before.\n",
+		fmt.Fprintf(std.Out, "What is left of it in free pages, the log and backups stays readable with the old keys, until three things are done: %s seal rotate --merchant %s%s; then %s seal rewrap%s; and then the old master key is destroyed wherever it is, which makes every backup from before unreadable, too.\n",
 			programName(), c.Merchant, c.flags(), programName(), c.flags())
 		return nil
 	})

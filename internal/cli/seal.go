@@ -362,6 +362,9 @@ func (c sealRewrapCmd) confirm(ctx context.Context, std Streams, d *app.Data) er
 	if newest, err := d.MasterKeys.Newest(ctx); err != nil || newest.ID() == named {
 		return nil //nolint:nilerr // The work that follows fails of the same, and says what to do.
 	}
+	if _, err := d.MasterKeys.Key(ctx, named); err != nil {
+		return nil //nolint:nilerr // The same.
+	}
 	const why = "A server uses this data folder. If it has its master key from GRAHAK_MASTER_KEY, too, it must have been started with both lines in it, or else it answers 503 from now on until it is restarted with them"
 	if !isTerminal(std.In) {
 		return wrongUse("%s%s: see to that, and give --yes", strings.ToLower(why[:1]), why[1:])

@@ -30,7 +30,8 @@ func TestAuditEvents(t *testing.T) {
 	before, wire, line := id("before@example.com"), id("wire@example.com"), id("line@example.com")
 	erase := func(reference string) {
 		t.Helper()
-		run(t, "customer", "erase", reference, "-m", "demo", "--yes", "--data", s.Data).done(t)
+		r := run(t, "customer", "erase", reference, "-m", "demo", "--yes", "--data", s.Data).done(t)
+		mustMatch(t, "what is left to do", r.stdout, `stays readable with the old keys, until three things are done: .* seal rotate --merchant demo .*; then .* seal rewrap .*; and then the old master key is destroyed`)
 	}
 	erase("before@example.com")
 	if a := demo.send(t, http.MethodDelete, "/customers/wire@example.com", "", "X-Request-Id", "request-1"); a.status != http.StatusOK {

@@ -204,9 +204,16 @@ func TestRewrapOnTerminal(t *testing.T) {
 		cmd.Env, cmd.Stdin, cmd.Stderr = testkit.Env(third), program, program
 		p := startCommand(t, cmd)
 		reader := bufio.NewReader(person)
-		asked, err := reader.ReadString('\n')
-		if err != nil || !strings.HasPrefix(asked, "A server uses this data folder. If it has its master key from GRAHAK_MASTER_KEY, too,") {
-			t.Fatalf("it says %q (%v)", asked, err)
+		var asked strings.Builder
+		for !strings.HasSuffix(asked.String(), "\r\nType yes if it was: ") {
+			b, err := reader.ReadByte()
+			if err != nil {
+				t.Fatalf("%v after %q", err, asked.String())
+			}
+			asked.WriteByte(b)
+		}
+		if !strings.HasPrefix(asked.String(), "A server uses this data folder. If it has its master key from GRAHAK_MASTER_KEY, too,") {
+			t.Errorf("it says %q", asked.String())
 		}
 		if _, err := person.WriteString(c.answer + "\n"); err != nil {
 			t.Fatal(err)
@@ -219,6 +226,7 @@ func TestRewrapOnTerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		for said := ""; c.says != "" && said != c.says; {
+			var err error
 			if said, err = reader.ReadString('\n'); err != nil {
 				t.Fatalf("%v: it does not say %q", err, c.says)
 			}
