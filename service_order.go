@@ -86,6 +86,9 @@ func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (bool, error)
 		return false, err
 	}
 	more, err := s.store.Order(ctx, m, segment)
+	if err == nil && more {
+		more, err = s.store.Tidy(ctx, m)
+	}
 	return more || len(events) == orderBatch, err
 }
 

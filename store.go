@@ -193,11 +193,11 @@ type EventStore interface {
 	// Chain returns at most limit segments of the merchant's chain whose first
 	// position is above after, in order.
 	Chain(ctx context.Context, m MerchantID, after int64, limit int) ([]ChainSegment, error)
-	// Order appends a segment to the merchant's chain, lets the customers of its
-	// events be found by their indexes without a look at the events, and tidies.
-	// It does not append if the chain's head is not the one before the segment.
-	// It reports whether there is more to tidy.
-	Order(ctx context.Context, m MerchantID, s ChainSegment) (more bool, err error)
+	// Order appends a segment to the merchant's chain, and lets the customers of
+	// its events be found by their indexes without a look at the events. It does
+	// not append if the chain's head is not the one before the segment. It reports
+	// whether there is something to tidy.
+	Order(ctx context.Context, m MerchantID, s ChainSegment) (untidy bool, err error)
 	// Tidy does a bounded part of the work that keeps the merchant's indexes
 	// fast, and reports whether there is more to do.
 	Tidy(ctx context.Context, m MerchantID) (more bool, err error)

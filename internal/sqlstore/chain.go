@@ -12,7 +12,7 @@ import (
 
 // Unordered implements [grahak.EventStore].
 func (s *Store) Unordered(ctx context.Context) (list []grahak.MerchantID, err error) {
-	err = s.read(ctx, func(r *conn) error {
+	err = s.vital.read(ctx, func(r *conn) error {
 		return r.query(func(row row) error {
 			var m grahak.MerchantID
 			err := row.Scan((*string)(&m))
@@ -40,7 +40,7 @@ func (s *Store) OrderLag(ctx context.Context) (lag time.Duration, err error) {
 
 // ChainHead implements [grahak.EventStore].
 func (s *Store) ChainHead(ctx context.Context, m grahak.MerchantID) (head grahak.ChainHead, err error) {
-	err = s.read(ctx, func(r *conn) error {
+	err = s.vital.read(ctx, func(r *conn) error {
 		head, err = chainHead(r, m)
 		return err
 	})
@@ -84,60 +84,47 @@ func (s *Store) Chain(ctx context.Context, m grahak.MerchantID, after int64, lim
 	return list, err
 }
 
-// Order implements [grahak.EventStore].
-func (s *Store) Order(ctx context.Context, m grahak.MerchantID, segment grahak.ChainSegment) (more bool, err error) {
+// Order implements [grahak.EventStore]. It reads no block of the look-up index, so
+// that the chain goes on whatever became of one.
+func (s *Store) Order(ctx context.Context, m grahak.MerchantID, segment grahak.ChainSegment) (untidy bool, err error) {
 	head := segment.Head()
 	links := make([]byte, 0, len(segment.Links)*len(head.Link))
 	for _, link := range segment.Links {
 		links = append(links, link[:]...)
 	}
-	return s.tidyAfter(ctx, m, func(tx *conn) error {
+	err = s.write(ctx, func(tx *conn) error {
 		before, err := chainHead(tx, m)
-		if err != nil || before.Position != segment.First-1 {
-			return err
-		}
-		_, err = tx.exec(`INSERT INTO event_chain (merchant_id, first_position, last_position, customers, proof, links) VALUES ($1, $2, $3, $4, $5, $6)`,
-			string(m), segment.First, head.Position, segment.Customers, segment.Proof[:], links)
 		if err != nil {
 			return err
 		}
-		keys, err := changedKeys(tx, m, segment.First, head.Position)
-		if err != nil {
-			return err
+		if before.Position == segment.First-1 {
+			_, err = tx.exec(`INSERT INTO event_chain (merchant_id, first_position, last_position, customers, proof, links) VALUES ($1, $2, $3, $4, $5, $6)`,
+				string(m), segment.First, head.Position, segment.Customers, segment.Proof[:], links)
+			if err != nil {
+				return err
+			}
+			keys, err := changedKeys(tx, m, segment.First, head.Position)
+			if err != nil {
+				return err
+			}
+			if err := addKeys(tx, m, keys); err != nil {
+				return err
+			}
 		}
-		return addKeys(tx, m, keys)
+		untidy, err = tidy(tx, m, 0)
+		return err
 	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return false, err
+	}
+	return untidy, nil
 }
 
 // Tidy implements [grahak.EventStore].
 func (s *Store) Tidy(ctx context.Context, m grahak.MerchantID) (more bool, err error) {
-	return s.tidyAfter(ctx, m, func(*conn) error { return nil })
-}
-
-// tidyAfter does work, takes a step of the merges that are due, and takes the
-// merchant off the list of those with something to do, if nothing is left.
-func (s *Store) tidyAfter(ctx context.Context, m grahak.MerchantID, work func(*conn) error) (bool, error) {
-	var more bool
-	err := s.write(ctx, func(tx *conn) error {
-		if err := work(tx); err != nil {
-			return err
-		}
-		head, err := chainHead(tx, m)
-		if err != nil {
-			return err
-		}
-		last, err := lastPosition(tx, m)
-		if err != nil {
-			return err
-		}
-		calm, fanIn := last == head.Position, busyFanIn
-		if calm {
-			fanIn = calmFanIn
-		}
-		if more, err = mergeRuns(tx, m, fanIn, mergeBlocks); err != nil || more || !calm {
-			return err
-		}
-		_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1`, string(m))
+	err = s.write(ctx, func(tx *conn) (err error) {
+		more, err = tidy(tx, m, mergeBlocks)
 		return err
 	})
 	if err != nil {
@@ -145,6 +132,29 @@ func (s *Store) tidyAfter(ctx context.Context, m grahak.MerchantID, work func(*c
 		return false, err
 	}
 	return more, nil
+}
+
+// tidy takes a step of the merges that are due, in which it writes little more
+// than budget blocks, and takes the merchant off the list of those with something
+// to do, if nothing is left. It reports whether merges are due then.
+func tidy(tx *conn, m grahak.MerchantID, budget int) (more bool, err error) {
+	head, err := chainHead(tx, m)
+	if err != nil {
+		return false, err
+	}
+	last, err := lastPosition(tx, m)
+	if err != nil {
+		return false, err
+	}
+	calm, fanIn := last == head.Position, busyFanIn
+	if calm {
+		fanIn = calmFanIn
+	}
+	if more, err = mergeRuns(tx, m, fanIn, budget); err != nil || more || !calm {
+		return more, err
+	}
+	_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1`, string(m))
+	return false, err
 }
 
 // changedKeys returns the look-up keys of the customers that events in a range of

@@ -44,7 +44,7 @@ func (s *Store) EventsOf(ctx context.Context, m grahak.MerchantID, subject strin
 }
 
 func (s *Store) events(ctx context.Context, query string, args ...any) (list []grahak.Event, err error) {
-	err = s.read(ctx, func(r *conn) error {
+	err = s.vital.read(ctx, func(r *conn) error {
 		return r.query(func(row row) error {
 			e, err := scanEvent(row)
 			list = append(list, e)

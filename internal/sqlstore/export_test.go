@@ -70,12 +70,13 @@ func (tx Tx) CheckIndex(m grahak.MerchantID) (levels map[int64]int, err error) {
 				return err
 			}
 			known++
-			if key, _ := nextKey(block); !bytes.Equal(key, first) {
+			if key, _, err := nextKey(block); err != nil || !bytes.Equal(key, first) {
 				return fmt.Errorf("run %d: a block that begins with %x stands under %x", r.number, key, first)
 			}
 			for len(block) > 0 {
 				var key []byte
-				if key, block = nextKey(block); bytes.Compare(key, last) <= 0 {
+				var err error
+				if key, block, err = nextKey(block); err != nil || bytes.Compare(key, last) <= 0 {
 					return fmt.Errorf("run %d: %x comes after %x", r.number, key, last)
 				}
 				last = key
@@ -127,15 +128,19 @@ func (s *Store) Statements() []string {
 // ReadWait is how long a read waits for a connection.
 const ReadWait = readWait
 
-// HoldReaders keeps every read connection until release is called.
+// HoldReaders keeps every read connection but those of look-ups until release is
+// called.
 func (s *Store) HoldReaders() (release func()) {
-	held := make([]*conn, cap(s.readers))
-	for i := range held {
-		held[i] = <-s.readers
+	var give []func()
+	for _, pool := range []readers{s.vital, s.readers} {
+		for range cap(pool) {
+			c := <-pool
+			give = append(give, func() { pool <- c })
+		}
 	}
 	return func() {
-		for _, c := range held {
-			s.readers <- c
+		for _, back := range give {
+			back()
 		}
 	}
 }

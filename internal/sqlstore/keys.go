@@ -112,7 +112,7 @@ func (s *Store) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Time)
 
 // Access implements [grahak.KeyStore].
 func (s *Store) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.AccessRecord, err error) {
-	err = s.read(ctx, func(r *conn) error {
+	err = s.vital.read(ctx, func(r *conn) error {
 		return r.snapshot(func() error {
 			a.Key, err = scanKey(r.queryRow(`SELECT `+keyColumns+` FROM api_keys WHERE hash = $1`, hash[:]))
 			if errors.Is(err, sql.ErrNoRows) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -54,10 +55,16 @@ func appendKey(block, key []byte) []byte {
 	return append(append(block, byte(len(key))), key...)
 }
 
-// nextKey returns the first key of a block and the rest of the block.
-func nextKey(block []byte) (key, rest []byte) {
+var errDamagedBlock = errors.New("a block of the look-up index is damaged")
+
+// nextKey returns the first key of a block, which has one, and the rest of the
+// block.
+func nextKey(block []byte) (key, rest []byte, err error) {
+	if len(block) == 0 || len(block) <= int(block[0]) {
+		return nil, nil, errDamagedBlock
+	}
 	end := 1 + int(block[0])
-	return block[1:end], block[end:]
+	return block[1:end], block[end:], nil
 }
 
 // run is a sorted run of a merchant's index.
@@ -91,8 +98,11 @@ func putRun(tx *conn, m grahak.MerchantID, r run) error {
 }
 
 func insertBlock(tx *conn, m grahak.MerchantID, number int64, block []byte) error {
-	first, _ := nextKey(block)
-	_, err := tx.exec(`INSERT INTO lookup_blocks (merchant_id, run, first, keys) VALUES ($1, $2, $3, $4)`, string(m), number, first, block)
+	first, _, err := nextKey(block)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO lookup_blocks (merchant_id, run, first, keys) VALUES ($1, $2, $3, $4)`, string(m), number, first, block)
 	return err
 }
 
@@ -162,7 +172,9 @@ func (w *blockWriter) flush() error {
 	return err
 }
 
-// removeKey takes a key out of the merchant's index, wherever it is.
+// removeKey takes a key out of the merchant's index, wherever it is. It leaves a
+// damaged block alone, so that its customers can be erased: whoever searches
+// there is told.
 func removeKey(tx *conn, m grahak.MerchantID, key []byte) error {
 	runs, err := lookupRuns(tx, m)
 	if err != nil {
@@ -178,14 +190,8 @@ func removeKey(tx *conn, m grahak.MerchantID, key []byte) error {
 		if err != nil {
 			return err
 		}
-		var left []byte
-		for rest := block; len(rest) > 0; {
-			var k []byte
-			if k, rest = nextKey(rest); !bytes.Equal(k, key) {
-				left = appendKey(left, k)
-			}
-		}
-		if len(left) == len(block) {
+		left, err := without(block, key)
+		if err != nil || len(left) == len(block) {
 			continue
 		}
 		// The key that a block stands under must go as well.
@@ -199,6 +205,20 @@ func removeKey(tx *conn, m grahak.MerchantID, key []byte) error {
 		}
 	}
 	return nil
+}
+
+// without returns block without key.
+func without(block, key []byte) (left []byte, err error) {
+	for len(block) > 0 {
+		var k []byte
+		if k, block, err = nextKey(block); err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(k, key) {
+			left = appendKey(left, k)
+		}
+	}
+	return left, nil
 }
 
 // searchKeys returns at most limit ids of customers under value, from the given
@@ -218,9 +238,12 @@ func searchKeys(c *conn, m grahak.MerchantID, value []byte, from, before string,
 				return err
 			}
 			below := false
-			for rest := block; len(rest) > 0; {
+			for more := true; more; more = len(block) > 0 {
 				var key []byte
-				key, rest = nextKey(rest)
+				var err error
+				if key, block, err = nextKey(block); err != nil {
+					return fmt.Errorf("search customers of merchant %s: %w", m, err)
+				}
 				switch {
 				case bytes.Compare(key, low) < 0:
 					below = true
@@ -356,8 +379,8 @@ func lastKey(tx *conn, m grahak.MerchantID, number int64) (key []byte, err error
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	for len(block) > 0 {
-		key, block = nextKey(block)
+	for len(block) > 0 && err == nil {
+		key, block, err = nextKey(block)
 	}
 	return key, err
 }
@@ -377,7 +400,9 @@ type source struct {
 func (s *source) skip(done []byte) error {
 	for s.first == nil || s.key != nil && bytes.Compare(s.key, done) <= 0 {
 		if len(s.rest) > 0 {
-			s.key, s.rest = nextKey(s.rest)
+			if err := s.next(); err != nil {
+				return err
+			}
 			continue
 		}
 		if s.first != nil {
@@ -395,7 +420,15 @@ func (s *source) skip(done []byte) error {
 		if err != nil {
 			return err
 		}
-		s.key, s.rest = nextKey(s.rest)
+		if err := s.next(); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// next moves on within the block.
+func (s *source) next() (err error) {
+	s.key, s.rest, err = nextKey(s.rest)
+	return err
 }

@@ -145,12 +145,7 @@ func TestMigrateFirstSchema(t *testing.T) {
 		}
 	}
 	wantSearchable("after the walk")
-	for more := true; more; {
-		var err error
-		if more, err = s.Tidy(t.Context(), acme); err != nil {
-			t.Fatal(err)
-		}
-	}
+	MustTidy(t, s, acme)
 	wantSearchable("after the merges")
 	MustWork(t, s, func(tx sqlstore.Tx) error {
 		levels, err := tx.CheckIndex(acme)
@@ -167,6 +162,7 @@ func TestMigrateFirstSchema(t *testing.T) {
 	}
 	MustOrder(t, s, acme, 301, 300+len(events))
 	MustOrder(t, s, "empty", 1, 1)
+	MustTidy(t, s, acme)
 	wantUnordered(t, s)
 	total(customers - 1)
 	wantSearchable("with all in order")

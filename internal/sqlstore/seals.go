@@ -58,7 +58,7 @@ func (s *Store) Keyset(ctx context.Context, m grahak.MerchantID) (grahak.Keyset,
 
 // SealState implements [grahak.SealStore].
 func (s *Store) SealState(ctx context.Context, m grahak.MerchantID) (state grahak.SealState, err error) {
-	err = s.read(ctx, func(r *conn) error {
+	err = s.vital.read(ctx, func(r *conn) error {
 		state, err = sealState(r, m)
 		return err
 	})
@@ -100,7 +100,7 @@ func sealStates(c *conn) (list []grahak.SealState, err error) {
 
 // Rotating implements [grahak.SealStore].
 func (s *Store) Rotating(ctx context.Context) (list []grahak.MerchantID, err error) {
-	err = s.read(ctx, func(r *conn) error {
+	err = s.vital.read(ctx, func(r *conn) error {
 		return r.query(func(row row) error {
 			var m grahak.MerchantID
 			err := row.Scan((*string)(&m))

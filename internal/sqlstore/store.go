@@ -62,7 +62,8 @@ type Store struct {
 	path        string
 	writer      *writer
 	lookUps     *queue        // of customers
-	readers     chan *conn    // for all other reads
+	vital       readers       // for the short reads that requests and order depend on
+	readers     readers       // for all other reads
 	checkpoints *checkpointer // nil where nothing is written
 	held        []*conn       // every connection, to close
 }
@@ -73,8 +74,14 @@ var _ grahak.Store = (*Store)(nil)
 // nothing, and Config.Environment is empty.
 var ErrNoStore = errors.New("there is no database yet")
 
-// readConns is how many reads run at once that are not look-ups.
-const readConns = 4
+// How many reads run at once that are not look-ups.
+const (
+	vitalConns = 2
+	readConns  = 4
+)
+
+// readers is connections for reads, of which each is used by one at a time.
+type readers chan *conn
 
 // maxLookUpConns bounds how many batches of look-ups run at once, which is one a
 // processor: a look-up is CPU work on cached pages, so more would only cost
@@ -151,13 +158,15 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 // connectReaders makes the connections of all reads. It returns those of look-ups
 // of customers.
 func (s *Store) connectReaders(dsn func(cacheKiB int) string) ([]*conn, error) {
-	s.readers = make(chan *conn, readConns)
-	for range cap(s.readers) {
-		c, err := s.connect(dsn(readerCacheKiB))
-		if err != nil {
-			return nil, err
+	s.vital, s.readers = make(readers, vitalConns), make(readers, readConns)
+	for _, pool := range []readers{s.vital, s.readers} {
+		for range cap(pool) {
+			c, err := s.connect(dsn(readerCacheKiB))
+			if err != nil {
+				return nil, err
+			}
+			pool <- c
 		}
-		s.readers <- c
 	}
 	lookUpConns := make([]*conn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
 	for i := range lookUpConns {
@@ -239,13 +248,20 @@ func (s *Store) Close() error {
 	if s.checkpoints != nil {
 		s.checkpoints.stop()
 	}
-	for range cap(s.readers) {
-		<-s.readers
+	var idle []*conn
+	for _, pool := range []readers{s.vital, s.readers} {
+		for range cap(pool) {
+			idle = append(idle, <-pool)
+		}
 	}
 	err := s.disconnect()
 	// Whoever waits for a connection gets one that is closed.
-	for _, c := range s.held[:cap(s.readers)] {
-		s.readers <- c
+	for i, c := range idle {
+		if i < vitalConns {
+			s.vital <- c
+		} else {
+			s.readers <- c
+		}
 	}
 	return err
 }
@@ -306,30 +322,33 @@ func check(r *conn) (found []string, err error) {
 	return found, err
 }
 
-// read runs fn with a read connection. fn must not keep it. The context and
+// read runs fn with a connection for reads. fn must not keep it.
+func (s *Store) read(ctx context.Context, fn func(*conn) error) error { return s.readers.read(ctx, fn) }
+
+// read runs fn with one of the connections. fn must not keep it. The context and
 // readWait bound the wait for a connection only: a statement that is under way
-// is not worth the cost of being interruptible, since every read of a request
-// is bounded.
-func (s *Store) read(ctx context.Context, fn func(*conn) error) error {
+// is not worth the cost of being interruptible, since what a request reads is
+// bounded.
+func (p readers) read(ctx context.Context, fn func(*conn) error) error {
 	var c *conn
 	select {
-	case c = <-s.readers:
+	case c = <-p:
 	default:
 		wait, cancel := context.WithTimeout(ctx, readWait)
 		defer cancel()
 		select {
-		case c = <-s.readers:
+		case c = <-p:
 		case <-wait.Done():
 			return grahak.Unavailable("no read connection became free in time", time.Second, wait.Err())
 		}
 	}
-	defer func() { s.readers <- c }()
+	defer func() { p <- c }()
 	return storageError(fn(c))
 }
 
 // AccessVersion implements [grahak.Store].
 func (s *Store) AccessVersion(ctx context.Context) (version int64, err error) {
-	err = s.read(ctx, func(c *conn) error {
+	err = s.vital.read(ctx, func(c *conn) error {
 		return c.queryRow(`SELECT access_version FROM instance WHERE id = 1`).Scan(&version)
 	})
 	return version, err

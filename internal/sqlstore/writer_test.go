@@ -403,6 +403,7 @@ func TestOrderWithinABatch(t *testing.T) {
 	wantUnordered(t, s, acme)
 	wantWritten(t, s, 0, 1, 2, 3)
 	MustOrder(t, s, acme, 5, 5)
+	MustTidy(t, s, acme)
 	wantUnordered(t, s)
 	wantWritten(t, s, 0, 1, 2, 3)
 }

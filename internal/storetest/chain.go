@@ -22,7 +22,11 @@ func (r *rig) order(m grahak.MerchantID, limit int) (*grahak.ChainSegment, error
 		return nil, err
 	}
 	events, err := r.store.Events(r.Context(), m, head.Position, limit)
-	if err != nil || len(events) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	if len(events) == 0 {
+		_, err = r.store.Tidy(r.Context(), m)
 		return nil, err
 	}
 	s := r.segment(m, head, events)
