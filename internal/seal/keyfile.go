@@ -85,23 +85,33 @@ func KeepMasterKey(path, id string) error {
 	return replace(path, []*MasterKey{key})
 }
 
-// replace puts a file with the keys in the place of the one at path.
+// replace puts a file with the keys in the place of the one at path, with the same
+// owner. What a replacement that was cut off has left, which may hold a key that
+// is no longer wanted, is overwritten.
 func replace(path string, keys []*MasterKey) error {
 	// A link stays one.
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return err
 	}
-	// CreateTemp makes it for this user only.
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	old, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	if err = fill(f, keys); err == nil {
-		err = os.Rename(f.Name(), path)
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(disk.GiveTo(f, old), fill(f, keys))
+	if err == nil {
+		err = os.Rename(next, path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(next))
 	}
 	return disk.SyncDir(filepath.Dir(path))
 }
