@@ -28,6 +28,7 @@ const (
 	writerCacheKiB = 8 << 10
 	lookUpCacheKiB = 6 << 10
 	readerCacheKiB = 2 << 10
+	vitalCacheKiB  = 512
 )
 
 // maxKeptLog is what is kept of the write-ahead log's file when it starts again,

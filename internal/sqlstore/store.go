@@ -159,13 +159,16 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 // of customers.
 func (s *Store) connectReaders(dsn func(cacheKiB int) string) ([]*conn, error) {
 	s.vital, s.readers = make(readers, vitalConns), make(readers, readConns)
-	for _, pool := range []readers{s.vital, s.readers} {
-		for range cap(pool) {
-			c, err := s.connect(dsn(readerCacheKiB))
+	for _, kind := range []struct {
+		pool     readers
+		cacheKiB int
+	}{{s.vital, vitalCacheKiB}, {s.readers, readerCacheKiB}} {
+		for range cap(kind.pool) {
+			c, err := s.connect(dsn(kind.cacheKiB))
 			if err != nil {
 				return nil, err
 			}
-			pool <- c
+			kind.pool <- c
 		}
 	}
 	lookUpConns := make([]*conn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
