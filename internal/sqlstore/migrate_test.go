@@ -74,7 +74,7 @@ func migrated(n int) grahak.CustomerRecord {
 // sealed anew, as after a rotation, or changed; and the walk that does it leaves
 // an index that is fast.
 func TestMigrateFirstSchema(t *testing.T) {
-	const customers = 700
+	const customers = 200
 	path := MustMakeFirstSchema(t, customers)
 	_, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path})
 	wantSentence(t, err, "schema version 1", "grahak serve")
@@ -106,7 +106,7 @@ func TestMigrateFirstSchema(t *testing.T) {
 		}
 	}
 	total(customers)
-	for n := 0; n < customers; n += 50 {
+	for n := 0; n < customers; n += 10 {
 		c := migrated(n)
 		got, err := s.Customer(t.Context(), acme, "", c.Reference)
 		diff(t, "a customer", c, got, err)
@@ -114,7 +114,7 @@ func TestMigrateFirstSchema(t *testing.T) {
 
 	// A part of the events is put in order before the walk, and some customers
 	// are changed or erased before it reaches them.
-	MustOrder(t, s, acme, 1, 300)
+	MustOrder(t, s, acme, 1, 100)
 	total(customers)
 	update := func(n int, field grahak.Field) {
 		t.Helper()
@@ -125,7 +125,7 @@ func TestMigrateFirstSchema(t *testing.T) {
 	}
 	update(5, grahak.FieldFirstName)
 	update(6, grahak.FieldEmail)
-	update(600, grahak.FieldLastName)
+	update(150, grahak.FieldLastName)
 	c := migrated(7)
 	if err := s.EraseCustomer(t.Context(), acme, c.ID, grahak.Event{ID: "evt_erased", Type: grahak.EventCustomerErased, Subject: string(c.ID)}); err != nil {
 		t.Fatal(err)
@@ -156,11 +156,11 @@ func TestMigrateFirstSchema(t *testing.T) {
 		}
 		return err
 	})
-	events, err := s.Events(t.Context(), acme, 300, 1<<20)
+	events, err := s.Events(t.Context(), acme, 100, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	MustOrder(t, s, acme, 301, 300+len(events))
+	MustOrder(t, s, acme, 101, 100+len(events))
 	MustOrder(t, s, "empty", 1, 1)
 	MustTidy(t, s, acme)
 	wantUnordered(t, s)
@@ -205,7 +205,7 @@ func TestWalkIsTidied(t *testing.T) {
 // numbers, some at a time.
 func MustWalk(t testing.TB, s *sqlstore.Store, m grahak.MerchantID) {
 	t.Helper()
-	const step = 40
+	const step = 15
 	for {
 		state, err := s.SealState(t.Context(), m)
 		if err != nil {
