@@ -83,7 +83,7 @@ func (s *Service) reseal(ctx context.Context) (more bool, err error) {
 
 // Reseal seals the merchant's customers anew, if its key was rotated, and then
 // destroys the older keys, as [Service.Run] does in the background. progress is
-// told the state after each step. It returns the last state: if that is not
+// told the state before each step. It returns the last state: if that is not
 // complete, customers do not open. It is for operators. Codes:
 // [CodeInsufficientScope], [CodeMerchantNotFound].
 func (s *Service) Reseal(ctx context.Context, c Caller, progress func(SealState)) (SealState, error) {
