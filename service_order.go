@@ -30,19 +30,15 @@ func (s *Service) order(ctx context.Context) (more bool, err error) {
 const roundSteps = 32
 
 // round takes a step for each of the merchants, and reports whether one of them
-// has more to do. One merchant's trouble is not another's, but after an outage
-// no step begins; the error is that of one of the steps that failed.
+// has more to do. One merchant's trouble is not another's: the error is that of
+// one of the steps that failed.
 func round(ctx context.Context, merchants []MerchantID, step func(context.Context, MerchantID) (more bool, err error)) (more bool, err error) {
 	var mu sync.Mutex
 	var steps sync.WaitGroup
-	var down bool
 	free := make(chan struct{}, roundSteps)
 	for _, m := range merchants {
 		free <- struct{}{}
-		mu.Lock()
-		stop := down || ctx.Err() != nil
-		mu.Unlock()
-		if stop {
+		if ctx.Err() != nil {
 			break
 		}
 		steps.Go(func() {
@@ -50,20 +46,24 @@ func round(ctx context.Context, merchants []MerchantID, step func(context.Contex
 			again, stepErr := step(ctx, m)
 			mu.Lock()
 			defer mu.Unlock()
-			more = more || again && stepErr == nil
 			if stepErr != nil {
-				down = down || CodeOf(stepErr) == CodeUnavailable
 				err = fmt.Errorf("merchant %s: %w", m, stepErr)
+				return
 			}
+			more = more || again
 		})
 	}
 	steps.Wait()
-	return more && !down, err
+	return more, err
 }
 
 // orderMerchant puts the next events of m into its chain and reports whether
 // there is more to do.
 func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (bool, error) {
+	// Without the merchant's key all that follows would be in vain.
+	if _, err := s.sealer.Index(ctx, m, IndexChain, ""); err != nil {
+		return false, err
+	}
 	head, err := s.store.ChainHead(ctx, m)
 	if err != nil {
 		return false, err

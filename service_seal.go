@@ -34,9 +34,6 @@ func (s *Service) RotateSeal(ctx context.Context, c Caller) (SealState, bool, er
 		switch {
 		case state.Walking:
 			return nil
-		case !state.Complete() && state.Unopened == 0:
-			// The older keys are about to go.
-			return nil
 		case !state.Complete():
 			return s.store.RestartReseal(ctx, c.Merchant, state.Version)
 		}
