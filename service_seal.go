@@ -34,7 +34,7 @@ func (s *Service) RotateSeal(ctx context.Context, c Caller) (SealState, bool, er
 		switch {
 		case state.Walking:
 			return nil
-		case !state.Complete():
+		case state.Oldest < state.Version:
 			return s.store.RestartReseal(ctx, c.Merchant, state.Version)
 		}
 		k, err := s.sealer.Rotate(ctx, state.Keyset)
