@@ -293,3 +293,14 @@ func contextsThatEnd(r *rig) {
 		r.wantToken(tokens[i])
 	}
 }
+
+// until takes steps until one reports false or done is closed, but at least one.
+func until(done <-chan struct{}, step func() bool) {
+	for step() {
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}

@@ -347,18 +347,9 @@ func customerPageIsOneMoment(r *rig) {
 	const writers, each = 4, 30
 	written := make(chan struct{})
 	var beside sync.WaitGroup
-	until := func(step func() bool) {
-		for step() {
-			select {
-			case <-written:
-				return
-			default:
-			}
-		}
-	}
 	for range 2 {
 		beside.Go(func() {
-			until(func() bool {
+			until(written, func() bool {
 				list, total, err := r.store.Customers(r.Context(), own, grahak.CustomerRange{}, all, 0)
 				if err != nil || int64(len(list)) != total {
 					r.Errorf("a page of %d customers with a total of %d (%v)", len(list), total, err)
@@ -369,7 +360,7 @@ func customerPageIsOneMoment(r *rig) {
 		})
 	}
 	beside.Go(func() {
-		until(func() bool {
+		until(written, func() bool {
 			_, err := r.order(own, 7)
 			if err != nil {
 				r.Errorf("order: %v", err)

@@ -346,18 +346,9 @@ func searchIsOneMoment(r *rig) {
 	const writers, each = 4, 25
 	written := make(chan struct{})
 	var beside sync.WaitGroup
-	until := func(step func() bool) {
-		for step() {
-			select {
-			case <-written:
-				return
-			default:
-			}
-		}
-	}
 	for range 2 {
 		beside.Go(func() {
-			until(func() bool {
+			until(written, func() bool {
 				list, total, err := r.store.FindCustomers(r.Context(), own, byEmail(email), grahak.CustomerRange{}, all)
 				descend := slices.IsSortedFunc(list, func(a, b grahak.CustomerRecord) int { return strings.Compare(string(b.ID), string(a.ID)) })
 				distinct := make(map[grahak.CustomerID]bool)
@@ -373,7 +364,7 @@ func searchIsOneMoment(r *rig) {
 		})
 	}
 	beside.Go(func() {
-		until(func() bool {
+		until(written, func() bool {
 			_, err := r.order(own, 5)
 			if err != nil {
 				r.Errorf("order: %v", err)
