@@ -22,6 +22,9 @@ type KeyID string
 // EventID names an event.
 type EventID string
 
+// NodeID names a running process that serves a store beside others.
+type NodeID string
+
 // An id is one number of 16 base-36 digits: ticks of a quarter millisecond since
 // idEpoch, and 40 bits of randomness below them. So ids sort by creation and
 // indexes on them append. The digits suffice to the year 2077.

@@ -63,13 +63,14 @@ type Service struct {
 	random      io.Reader
 	log         *slog.Logger
 	access      *accessCache
+	nodes       *nodes
 	maxScan     int // but for tests the constant
 
 	customerTicks, keyTicks, eventTicks ticks
 }
 
 // NewService returns a Service, or an error that says what cfg lacks.
-func NewService(cfg Config) (*Service, error) {
+func NewService(cfg Config) (_ *Service, err error) {
 	if cfg.Store == nil || cfg.Sealer == nil {
 		return nil, errors.New("grahak: a service needs a Store and a Sealer")
 	}
@@ -101,6 +102,9 @@ func NewService(cfg Config) (*Service, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	if s.nodes, err = newNodes(s.store, s.random); err != nil {
+		return nil, err
+	}
 	s.access = newAccessCache(s.store, s.clock, s.sealer.Forget)
 	return s, nil
 }
@@ -115,10 +119,12 @@ const (
 // Run does the service's background work until ctx ends: it notices changes
 // that other processes make to keys, IP lists, merchants and keysets, writes when
 // keys were last used, deletes expired tokens, puts events into their chains and
-// seals customers anew after a rotation. It flushes before it returns.
+// seals customers anew after a rotation; the last three are shared among the nodes
+// on a store. It flushes before it returns.
 func (s *Service) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
+	work.Go(func() { s.nodes.run(ctx, s.log) })
 	work.Go(func() { s.housekeeping(ctx) })
 	work.Go(func() { s.repeat(ctx, orderInterval, "cannot put events in order; it will be tried again", s.order) })
 	work.Go(func() {
@@ -178,7 +184,9 @@ func (s *Service) housekeeping(ctx context.Context) {
 			// memory would be lost.
 			s.flushTouches(context.WithoutCancel(ctx))
 		case <-prune.C:
-			s.pruneTokens(ctx)
+			if s.nodes.owns("tokens") {
+				s.pruneTokens(ctx)
+			}
 		}
 	}
 }

@@ -85,6 +85,8 @@ func (s *Service) Customer(ctx context.Context, c Caller, ref string, token bool
 // progress, so running out takes that many rivals on one customer at once.
 const updateAttempts = 64
 
+var errTooManyUpdates = Unavailable("too many updates of one customer at once", time.Second, nil)
+
 // UpdateCustomer puts the given fields of in over the customer whose id or else
 // whose reference is ref, with a token if token is set. When no value changes,
 // nothing is written and the time of update stays. Codes:
@@ -104,7 +106,7 @@ func (s *Service) UpdateCustomer(ctx context.Context, c Caller, ref string, in C
 			return result, err
 		}
 	}
-	return CustomerResult{}, Unavailable("too many updates of one customer at once", time.Second, nil)
+	return CustomerResult{}, errTooManyUpdates
 }
 
 // tryUpdate reports false if another update of the customer came first.
@@ -165,19 +167,26 @@ func (s *Service) EraseCustomer(ctx context.Context, c Caller, ref string) (Cust
 	if err := c.may(ScopeWrite); err != nil {
 		return "", err
 	}
-	record, err := s.record(ctx, c.Merchant, ref)
-	if err == nil && string(record.ID) != ref {
-		// By its own id a damaged one can be erased, too.
-		_, err = s.openFound(ctx, c.Merchant, ref, record)
+	for range updateAttempts {
+		record, err := s.record(ctx, c.Merchant, ref)
+		if err == nil && string(record.ID) != ref {
+			// By its own id a damaged one can be erased, too.
+			_, err = s.openFound(ctx, c.Merchant, ref, record)
+		}
+		if err != nil {
+			return "", err
+		}
+		event, err := s.event(c, EventCustomerErased, string(record.ID), s.now())
+		if err != nil {
+			return "", err
+		}
+		event.Revision = record.Revision + 1
+		done, err := s.store.EraseCustomer(ctx, c.Merchant, record.ID, record.Revision, event)
+		if done || err != nil {
+			return record.ID, err
+		}
 	}
-	if err != nil {
-		return "", err
-	}
-	event, err := s.event(c, EventCustomerErased, string(record.ID), s.now())
-	if err != nil {
-		return "", err
-	}
-	return record.ID, s.store.EraseCustomer(ctx, c.Merchant, record.ID, event)
+	return "", errTooManyUpdates
 }
 
 // CustomerExport is everything that is held on one customer.

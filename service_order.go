@@ -22,7 +22,25 @@ func (s *Service) order(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return round(ctx, merchants, s.orderMerchant)
+	return round(ctx, s.nodes.mine(merchants), s.orderMerchant)
+}
+
+// OrderEvents puts all of the merchant's events in its chain that are there now,
+// as [Service.Run] does in the background. It is for operators. Code:
+// [CodeInsufficientScope].
+func (s *Service) OrderEvents(ctx context.Context, c Caller) error {
+	if err := c.may(scopeOperator); err != nil {
+		return err
+	}
+	for {
+		more, err := s.orderMerchant(ctx, c.Merchant)
+		if err != nil || !more {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 }
 
 // roundSteps is how many steps of a round run at once: the store commits theirs
@@ -68,7 +86,7 @@ func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	events, err := s.store.Events(ctx, m, head.Position, orderBatch)
+	events, err := s.store.Pending(ctx, m, head.Position, orderBatch)
 	if err != nil {
 		return false, err
 	}
@@ -85,11 +103,11 @@ func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (bool, error)
 	if segment.Proof, err = s.proof(ctx, m, segment.Head()); err != nil {
 		return false, err
 	}
-	more, err := s.store.Order(ctx, m, segment)
+	more, err := s.store.Order(ctx, m, segment, events)
 	if err == nil && more {
 		more, err = s.store.Tidy(ctx, m)
 	}
-	return more || len(events) == orderBatch, err
+	return more || len(events) >= orderBatch, err
 }
 
 // customers is by how much an event of this type changes the number of its

@@ -72,7 +72,7 @@ func (s *Service) reseal(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return round(ctx, merchants, func(ctx context.Context, m MerchantID) (bool, error) {
+	return round(ctx, s.nodes.mine(merchants), func(ctx context.Context, m MerchantID) (bool, error) {
 		_, more, err := s.resealStep(ctx, m)
 		return more, err
 	})

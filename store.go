@@ -57,6 +57,11 @@ type Store interface {
 	AccessVersion(ctx context.Context) (int64, error)
 	// Ping returns nil if the store can answer a read now.
 	Ping(ctx context.Context) error
+
+	// Beat notes that the node self, a running process, is alive, forgets the
+	// nodes gone, and returns how often each node has beaten. An empty self only
+	// forgets. A store that serves one process at a time knows no other.
+	Beat(ctx context.Context, self NodeID, gone []NodeID) (map[NodeID]int64, error)
 }
 
 // CustomerStore keeps customers and their tokens.
@@ -76,9 +81,9 @@ type CustomerStore interface {
 	// Codes: [CodeCustomerNotFound]; [CodeKeyRotated] as in CreateCustomer.
 	UpdateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, token *TokenRecord) (bool, error)
 	// EraseCustomer deletes the customer, its indexes and its tokens, and writes
-	// the event, whose revision it sets to the one after the customer's last.
-	// Code: [CodeCustomerNotFound].
-	EraseCustomer(ctx context.Context, m MerchantID, id CustomerID, e Event) error
+	// the event. It reports false, and writes nothing, if the stored revision is
+	// not the given one. Code: [CodeCustomerNotFound].
+	EraseCustomer(ctx context.Context, m MerchantID, id CustomerID, revision int64, e Event) (bool, error)
 	// Customers returns at most limit customers of a range in descending order
 	// of id, skipping offset; and the number of all customers of the merchant,
 	// as of the same moment.
@@ -181,23 +186,33 @@ type SealStore interface {
 // EventStore keeps events and the chain over them.
 type EventStore interface {
 	// Events returns at most limit events of the merchant with a position above
-	// after, in order of position. Whoever follows positions misses nothing.
+	// after, in order of position. Whoever follows positions misses nothing. Where
+	// several processes write, an event has a position only once it is in the
+	// chain.
 	Events(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
 	// EventsOf returns the events with the given subject, in order of position.
+	// Those that have none yet come last, with position 0.
 	EventsOf(ctx context.Context, m MerchantID, subject string) ([]Event, error)
 	// Unordered returns the merchants with events that are not in their chain, or
 	// with an index to tidy.
 	Unordered(ctx context.Context) ([]MerchantID, error)
+	// Pending returns at most limit events that are to follow the position after,
+	// which is that of the chain's head, in the merchant's chain. They are in order,
+	// each customer's in that of its revisions, and have the positions that they
+	// will have there. They may be some more than limit.
+	Pending(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
+	// CountPending returns how many events are not in the merchant's chain.
+	CountPending(ctx context.Context, m MerchantID) (int64, error)
 	// ChainHead returns where the merchant's chain has come to.
 	ChainHead(ctx context.Context, m MerchantID) (ChainHead, error)
 	// Chain returns at most limit segments of the merchant's chain whose first
 	// position is above after, in order.
 	Chain(ctx context.Context, m MerchantID, after int64, limit int) ([]ChainSegment, error)
-	// Order appends a segment to the merchant's chain, and lets the customers of
-	// its events be found by their indexes without a look at the events. It does
-	// not append if the chain's head is not the one before the segment. It reports
-	// whether there is something to tidy.
-	Order(ctx context.Context, m MerchantID, s ChainSegment) (untidy bool, err error)
+	// Order appends a segment, which is that of the given pending events, to the
+	// merchant's chain, and lets their customers be found by their indexes without
+	// a look at the events. It does not append if the chain's head is not the one
+	// before the segment. It reports whether there is something to tidy.
+	Order(ctx context.Context, m MerchantID, s ChainSegment, events []Event) (untidy bool, err error)
 	// Tidy does a bounded part of the work that keeps the merchant's indexes
 	// fast, and reports whether there is more to do.
 	Tidy(ctx context.Context, m MerchantID) (more bool, err error)

@@ -17,7 +17,7 @@ import (
 const MaxBatch = maxBatch
 
 // Tx is the writer's transaction as a test's own job sees it.
-type Tx struct{ c *conn }
+type Tx struct{ c *sqliteConn }
 
 // Exec runs one statement.
 func (tx Tx) Exec(query string, args ...any) (int64, error) { return tx.c.exec(query, args...) }
@@ -95,26 +95,26 @@ func (tx Tx) CheckIndex(m grahak.MerchantID) (levels map[int64]int, err error) {
 }
 
 // Write has the writer run fn among the store's own writes.
-func (s *Store) Write(ctx context.Context, fn func(Tx) error) error {
-	return s.write(ctx, func(c *conn) error { return fn(Tx{c}) })
+func (s *SQLite) Write(ctx context.Context, fn func(Tx) error) error {
+	return s.write(ctx, func(c *sqliteConn) error { return fn(Tx{c}) })
 }
 
 // Path is the database file.
-func (s *Store) Path() string { return s.path }
+func (s *SQLite) Path() string { return s.path }
 
 // Closing is closed when the store has begun to close.
-func (s *Store) Closing() <-chan struct{} { return s.writer.quit }
+func (s *SQLite) Closing() <-chan struct{} { return s.writer.quit }
 
 // Checkpoint lets the write-ahead log be looked at this often, and copied after
 // so many pages.
-func (s *Store) Checkpoint(interval time.Duration, pages int64) {
+func (s *SQLite) Checkpoint(interval time.Duration, pages int64) {
 	s.checkpoints.pages.Store(pages)
 	s.checkpoints.tick.Reset(interval)
 }
 
 // Statements returns every statement that the store has run. Nothing else may
 // use the store meanwhile, and there are no checkpoints from then on.
-func (s *Store) Statements() []string {
+func (s *SQLite) Statements() []string {
 	s.checkpoints.stop()
 	all := make(map[string]bool)
 	for _, c := range s.held {
@@ -130,7 +130,7 @@ const ReadWait = readWait
 
 // HoldReaders keeps every read connection but those of look-ups until release is
 // called.
-func (s *Store) HoldReaders() (release func()) {
+func (s *SQLite) HoldReaders() (release func()) {
 	var give []func()
 	for _, pool := range []readers{s.vital, s.readers} {
 		for range cap(pool) {
@@ -147,7 +147,7 @@ func (s *Store) HoldReaders() (release func()) {
 
 // Recompiled returns the statements that SQLite compiled more than once. Nothing
 // else may use the store meanwhile, and there are no checkpoints from then on.
-func (s *Store) Recompiled() (list []string) {
+func (s *SQLite) Recompiled() (list []string) {
 	s.checkpoints.stop()
 	for _, c := range s.held {
 		for query, statement := range c.statements {

@@ -7,14 +7,14 @@ import (
 	"grahak"
 )
 
-func countIPEntries(c *conn, m grahak.MerchantID) (n int, err error) {
+func countIPEntries(c conn, m grahak.MerchantID) (n int, err error) {
 	err = c.queryRow(`SELECT count(*) FROM ip_list WHERE merchant_id = $1`, string(m)).Scan(&n)
 	return n, err
 }
 
 // AddIPEntry implements [grahak.IPListStore].
-func (s *Store) AddIPEntry(ctx context.Context, m grahak.MerchantID, entry grahak.IPEntry, e grahak.Event) error {
-	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+func (s *portable) AddIPEntry(ctx context.Context, m grahak.MerchantID, entry grahak.IPEntry, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		if _, err := merchant(tx, m); err != nil {
 			return err
 		}
@@ -35,8 +35,8 @@ func (s *Store) AddIPEntry(ctx context.Context, m grahak.MerchantID, entry graha
 }
 
 // RemoveIPEntry implements [grahak.IPListStore].
-func (s *Store) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p netip.Prefix, e grahak.Event) error {
-	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+func (s *portable) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p netip.Prefix, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		owner, err := merchant(tx, m)
 		if err != nil {
 			return err
@@ -59,8 +59,8 @@ func (s *Store) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p netip.
 }
 
 // IPList implements [grahak.IPListStore].
-func (s *Store) IPList(ctx context.Context, m grahak.MerchantID) (list []grahak.IPEntry, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *portable) IPList(ctx context.Context, m grahak.MerchantID) (list []grahak.IPEntry, err error) {
+	err = s.read(ctx, func(r conn) error {
 		return r.query(func(row row) error {
 			var entry grahak.IPEntry
 			var prefix string
@@ -77,8 +77,8 @@ func (s *Store) IPList(ctx context.Context, m grahak.MerchantID) (list []grahak.
 }
 
 // SetIPMode implements [grahak.IPListStore].
-func (s *Store) SetIPMode(ctx context.Context, m grahak.MerchantID, mode grahak.IPMode, e grahak.Event) error {
-	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+func (s *portable) SetIPMode(ctx context.Context, m grahak.MerchantID, mode grahak.IPMode, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		if _, err := merchant(tx, m); err != nil {
 			return err
 		}

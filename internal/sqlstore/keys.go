@@ -17,8 +17,8 @@ func keyNotFound(id grahak.KeyID) error {
 }
 
 // CreateKey implements [grahak.KeyStore].
-func (s *Store) CreateKey(ctx context.Context, m grahak.MerchantID, k grahak.APIKey, e grahak.Event) error {
-	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+func (s *portable) CreateKey(ctx context.Context, m grahak.MerchantID, k grahak.APIKey, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		if _, err := merchant(tx, m); err != nil {
 			return err
 		}
@@ -26,7 +26,7 @@ func (s *Store) CreateKey(ctx context.Context, m grahak.MerchantID, k grahak.API
 	})
 }
 
-func insertKey(tx *conn, m grahak.MerchantID, k grahak.APIKey) error {
+func insertKey(tx conn, m grahak.MerchantID, k grahak.APIKey) error {
 	n, err := tx.exec(`INSERT INTO api_keys (merchant_id, id, hash, prefix, label, scope, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (hash) DO NOTHING`,
 		string(m), string(k.ID), k.Hash[:], k.Prefix, k.Label, string(k.Scope), k.CreatedAt.UnixMicro(), micros(k.ExpiresAt))
@@ -37,8 +37,8 @@ func insertKey(tx *conn, m grahak.MerchantID, k grahak.APIKey) error {
 }
 
 // Keys implements [grahak.KeyStore].
-func (s *Store) Keys(ctx context.Context, m grahak.MerchantID) (list []grahak.APIKey, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *portable) Keys(ctx context.Context, m grahak.MerchantID) (list []grahak.APIKey, err error) {
+	err = s.read(ctx, func(r conn) error {
 		return r.query(func(row row) error {
 			k, err := scanKey(row)
 			list = append(list, k)
@@ -49,15 +49,15 @@ func (s *Store) Keys(ctx context.Context, m grahak.MerchantID) (list []grahak.AP
 }
 
 // Key implements [grahak.KeyStore].
-func (s *Store) Key(ctx context.Context, m grahak.MerchantID, id grahak.KeyID) (k grahak.APIKey, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *portable) Key(ctx context.Context, m grahak.MerchantID, id grahak.KeyID) (k grahak.APIKey, err error) {
+	err = s.read(ctx, func(r conn) error {
 		k, err = apiKey(r, m, id)
 		return err
 	})
 	return k, err
 }
 
-func apiKey(c *conn, m grahak.MerchantID, id grahak.KeyID) (grahak.APIKey, error) {
+func apiKey(c conn, m grahak.MerchantID, id grahak.KeyID) (grahak.APIKey, error) {
 	k, err := scanKey(c.queryRow(`SELECT `+keyColumns+` FROM api_keys WHERE merchant_id = $1 AND id = $2`, string(m), string(id)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return k, keyNotFound(id)
@@ -66,8 +66,8 @@ func apiKey(c *conn, m grahak.MerchantID, id grahak.KeyID) (grahak.APIKey, error
 }
 
 // RevokeKey implements [grahak.KeyStore].
-func (s *Store) RevokeKey(ctx context.Context, m grahak.MerchantID, id grahak.KeyID, at time.Time, e grahak.Event) error {
-	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+func (s *portable) RevokeKey(ctx context.Context, m grahak.MerchantID, id grahak.KeyID, at time.Time, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		if _, err := apiKey(tx, m, id); err != nil {
 			return err
 		}
@@ -77,8 +77,8 @@ func (s *Store) RevokeKey(ctx context.Context, m grahak.MerchantID, id grahak.Ke
 }
 
 // RotateKey implements [grahak.KeyStore].
-func (s *Store) RotateKey(ctx context.Context, m grahak.MerchantID, old grahak.KeyID, oldExpires time.Time, successor grahak.APIKey, e grahak.Event) error {
-	return s.changeAccess(ctx, m, e, func(tx *conn) error {
+func (s *portable) RotateKey(ctx context.Context, m grahak.MerchantID, old grahak.KeyID, oldExpires time.Time, successor grahak.APIKey, e grahak.Event) error {
+	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		k, err := apiKey(tx, m, old)
 		if err != nil {
 			return err
@@ -97,8 +97,8 @@ func (s *Store) RotateKey(ctx context.Context, m grahak.MerchantID, old grahak.K
 }
 
 // TouchKeys implements [grahak.KeyStore].
-func (s *Store) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Time) error {
-	return s.write(ctx, func(tx *conn) error {
+func (s *portable) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Time) error {
+	return s.write(ctx, func(tx tx) error {
 		for ref, at := range used {
 			_, err := tx.exec(`UPDATE api_keys SET last_used_at = $1 WHERE merchant_id = $2 AND id = $3 AND (last_used_at IS NULL OR last_used_at < $1)`,
 				at.UnixMicro(), string(ref.Merchant), string(ref.Key))
@@ -111,8 +111,8 @@ func (s *Store) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Time)
 }
 
 // Access implements [grahak.KeyStore].
-func (s *Store) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.AccessRecord, err error) {
-	err = s.vital.read(ctx, func(r *conn) error {
+func (s *portable) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.AccessRecord, err error) {
+	err = s.vitalRead(ctx, func(r conn) error {
 		return r.snapshot(func() error {
 			a.Key, err = scanKey(r.queryRow(`SELECT `+keyColumns+` FROM api_keys WHERE hash = $1`, hash[:]))
 			if errors.Is(err, sql.ErrNoRows) {

@@ -79,7 +79,7 @@ type run struct {
 
 // lookupRuns returns the merchant's runs by number: a run is older than what was
 // appended, or began to be merged, after it was.
-func lookupRuns(c *conn, m grahak.MerchantID) (list []run, err error) {
+func lookupRuns(c conn, m grahak.MerchantID) (list []run, err error) {
 	err = c.query(func(row row) error {
 		var r run
 		err := row.Scan(&r.number, &r.level, &r.keys, &r.whole)
@@ -90,14 +90,14 @@ func lookupRuns(c *conn, m grahak.MerchantID) (list []run, err error) {
 }
 
 // putRun writes what is known of a run.
-func putRun(tx *conn, m grahak.MerchantID, r run) error {
+func putRun(tx conn, m grahak.MerchantID, r run) error {
 	_, err := tx.exec(`INSERT INTO lookup_runs (merchant_id, run, level, keys, whole) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (merchant_id, run) DO UPDATE SET level = excluded.level, keys = excluded.keys, whole = excluded.whole`,
 		string(m), r.number, r.level, r.keys, r.whole)
 	return err
 }
 
-func insertBlock(tx *conn, m grahak.MerchantID, number int64, block []byte) error {
+func insertBlock(tx conn, m grahak.MerchantID, number int64, block []byte) error {
 	first, _, err := nextKey(block)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func insertBlock(tx *conn, m grahak.MerchantID, number int64, block []byte) erro
 	return err
 }
 
-func deleteBlock(tx *conn, m grahak.MerchantID, number int64, first []byte) error {
+func deleteBlock(tx conn, m grahak.MerchantID, number int64, first []byte) error {
 	_, err := tx.exec(`DELETE FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first = $3`, string(m), number, first)
 	return err
 }
@@ -120,7 +120,7 @@ func nextRun(runs []run) int64 {
 }
 
 // addKeys appends a run with the given keys to the merchant's index.
-func addKeys(tx *conn, m grahak.MerchantID, keys [][]byte) error {
+func addKeys(tx conn, m grahak.MerchantID, keys [][]byte) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -145,7 +145,7 @@ func addKeys(tx *conn, m grahak.MerchantID, keys [][]byte) error {
 
 // blockWriter writes the blocks of a run.
 type blockWriter struct {
-	tx       *conn
+	tx       conn
 	merchant grahak.MerchantID
 	run      int64
 	block    []byte
@@ -175,7 +175,7 @@ func (w *blockWriter) flush() error {
 // removeKey takes a key out of the merchant's index, wherever it is. It leaves a
 // damaged block alone, so that its customers can be erased: whoever searches
 // there is told.
-func removeKey(tx *conn, m grahak.MerchantID, key []byte) error {
+func removeKey(tx conn, m grahak.MerchantID, key []byte) error {
 	runs, err := lookupRuns(tx, m)
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func without(block, key []byte) (left []byte, err error) {
 
 // searchKeys returns at most limit ids of customers under value, from the given
 // id up to below another, in descending order.
-func searchKeys(c *conn, m grahak.MerchantID, value []byte, from, before string, limit int) ([]string, error) {
+func searchKeys(c conn, m grahak.MerchantID, value []byte, from, before string, limit int) ([]string, error) {
 	runs, err := lookupRuns(c, m)
 	if err != nil {
 		return nil, err
@@ -271,7 +271,7 @@ func searchKeys(c *conn, m grahak.MerchantID, value []byte, from, before string,
 //
 // A merge goes on only while none of a lower level has begun or is due. So what
 // it merges is all that is older than its output, and stays so.
-func mergeRuns(tx *conn, m grahak.MerchantID, fanIn, budget int) (more bool, err error) {
+func mergeRuns(tx conn, m grahak.MerchantID, fanIn, budget int) (more bool, err error) {
 	for {
 		runs, err := lookupRuns(tx, m)
 		if err != nil {
@@ -321,7 +321,7 @@ func dueMerge(runs []run, fanIn int) (in []run, out run, due bool) {
 // out, until that has grown by limit blocks or in is empty: then out is whole.
 // What was moved so far is told by the last key of out: all others of in are
 // above it. It returns how many blocks it wrote.
-func mergeStep(tx *conn, m grahak.MerchantID, in []run, out run, limit int) (int, error) {
+func mergeStep(tx conn, m grahak.MerchantID, in []run, out run, limit int) (int, error) {
 	done, err := lastKey(tx, m, out.number)
 	if err != nil {
 		return 0, err
@@ -373,7 +373,7 @@ func mergeStep(tx *conn, m grahak.MerchantID, in []run, out run, limit int) (int
 }
 
 // lastKey returns the last key of a run, nil if it is empty.
-func lastKey(tx *conn, m grahak.MerchantID, number int64) (key []byte, err error) {
+func lastKey(tx conn, m grahak.MerchantID, number int64) (key []byte, err error) {
 	var block []byte
 	err = tx.queryRow(`SELECT keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 ORDER BY first DESC LIMIT 1`, string(m), number).Scan(&block)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -388,7 +388,7 @@ func lastKey(tx *conn, m grahak.MerchantID, number int64) (key []byte, err error
 // source reads a run that is being merged, and deletes its blocks as they are
 // used up.
 type source struct {
-	tx       *conn
+	tx       conn
 	merchant grahak.MerchantID
 	run      int64
 	key      []byte // the next one, nil at the end
@@ -432,3 +432,43 @@ func (s *source) next() (err error) {
 	s.key, s.rest, err = nextKey(s.rest)
 	return err
 }
+
+// indexes is what the look-up index may have of a customer.
+type indexes struct {
+	email, mobile []byte // nil for none
+	revision      int64  // of the customer
+}
+
+// indexesOf returns the indexes of a customer, or [errCustomerNotFound].
+func indexesOf(tx conn, m grahak.MerchantID, id grahak.CustomerID) (x indexes, err error) {
+	err = tx.queryRow(`SELECT email_index, mobile_index, revision FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), string(id)).
+		Scan(&x.email, &x.mobile, &x.revision)
+	if errors.Is(err, sql.ErrNoRows) {
+		return x, errCustomerNotFound
+	}
+	return x, err
+}
+
+// replace takes the indexes that c, the customer as it is from now on, does not
+// have out of the look-up index, and returns the keys of those that it has and
+// the look-up index has not.
+func (x indexes) replace(tx conn, m grahak.MerchantID, c grahak.CustomerRecord) (added [][]byte, err error) {
+	for _, value := range []struct {
+		was []byte
+		is  grahak.ShortIndex
+	}{{x.email, c.Email}, {x.mobile, c.Mobile}} {
+		if bytes.Equal(value.was, value.is[:]) {
+			continue
+		}
+		if value.was != nil {
+			if err := removeKey(tx, m, lookupKey(value.was, string(c.ID))); err != nil {
+				return nil, err
+			}
+		}
+		if value.is != (grahak.ShortIndex{}) {
+			added = append(added, lookupKey(value.is[:], string(c.ID)))
+		}
+	}
+	return added, nil
+}
+

@@ -22,8 +22,11 @@ var errUnchanged = errors.New("there is nothing to change")
 // changeAccess runs a write after which every process must forget what it
 // remembers of keys, IP lists and merchants. A change that changes nothing
 // leaves no event.
-func (s *Store) changeAccess(ctx context.Context, m grahak.MerchantID, e grahak.Event, change func(*conn) error) error {
-	return s.write(ctx, func(tx *conn) error {
+func (s *portable) changeAccess(ctx context.Context, m grahak.MerchantID, e grahak.Event, change func(tx) error) error {
+	return s.write(ctx, func(tx tx) error {
+		if err := tx.lockAccess(); err != nil {
+			return err
+		}
 		if err := change(tx); errors.Is(err, errUnchanged) {
 			return nil
 		} else if err != nil {
@@ -32,7 +35,7 @@ func (s *Store) changeAccess(ctx context.Context, m grahak.MerchantID, e grahak.
 		if _, err := tx.exec(`UPDATE instance SET access_version = access_version + 1 WHERE id = 1`); err != nil {
 			return err
 		}
-		return insertEvent(tx, m, e)
+		return tx.appendEvent(m, e)
 	})
 }
 
@@ -45,8 +48,8 @@ func unlessUnchanged(rows int64, err error) error {
 }
 
 // CreateMerchant implements [grahak.MerchantStore].
-func (s *Store) CreateMerchant(ctx context.Context, m grahak.Merchant, keys grahak.Keyset, e grahak.Event) error {
-	return s.changeAccess(ctx, m.ID, e, func(tx *conn) error {
+func (s *portable) CreateMerchant(ctx context.Context, m grahak.Merchant, keys grahak.Keyset, e grahak.Event) error {
+	return s.changeAccess(ctx, m.ID, e, func(tx tx) error {
 		if named, err := masterKeyID(tx); err != nil {
 			return err
 		} else if named != keys.MasterKeyID {
@@ -65,15 +68,15 @@ func (s *Store) CreateMerchant(ctx context.Context, m grahak.Merchant, keys grah
 }
 
 // Merchant implements [grahak.MerchantStore].
-func (s *Store) Merchant(ctx context.Context, id grahak.MerchantID) (m grahak.Merchant, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *portable) Merchant(ctx context.Context, id grahak.MerchantID) (m grahak.Merchant, err error) {
+	err = s.read(ctx, func(r conn) error {
 		m, err = merchant(r, id)
 		return err
 	})
 	return m, err
 }
 
-func merchant(c *conn, id grahak.MerchantID) (grahak.Merchant, error) {
+func merchant(c conn, id grahak.MerchantID) (grahak.Merchant, error) {
 	m, err := scanMerchant(c.queryRow(`SELECT `+merchantColumns+` FROM merchants WHERE id = $1`, string(id)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, merchantNotFound(id)
@@ -82,8 +85,8 @@ func merchant(c *conn, id grahak.MerchantID) (grahak.Merchant, error) {
 }
 
 // Merchants implements [grahak.MerchantStore].
-func (s *Store) Merchants(ctx context.Context) (list []grahak.Merchant, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *portable) Merchants(ctx context.Context) (list []grahak.Merchant, err error) {
+	err = s.read(ctx, func(r conn) error {
 		return r.query(func(row row) error {
 			m, err := scanMerchant(row)
 			list = append(list, m)
@@ -94,8 +97,8 @@ func (s *Store) Merchants(ctx context.Context) (list []grahak.Merchant, err erro
 }
 
 // DisableMerchant implements [grahak.MerchantStore].
-func (s *Store) DisableMerchant(ctx context.Context, id grahak.MerchantID, at time.Time, e grahak.Event) error {
-	return s.changeAccess(ctx, id, e, func(tx *conn) error {
+func (s *portable) DisableMerchant(ctx context.Context, id grahak.MerchantID, at time.Time, e grahak.Event) error {
+	return s.changeAccess(ctx, id, e, func(tx tx) error {
 		if _, err := merchant(tx, id); err != nil {
 			return err
 		}

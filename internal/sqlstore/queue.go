@@ -2,9 +2,7 @@ package sqlstore
 
 import (
 	"context"
-	"fmt"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,36 +20,36 @@ const (
 	jobAbandoned
 )
 
-// job is a function that waits to run on a connection of another goroutine. Its
-// caller may be gone when it runs, so what it sets may be read only after done.
-type job struct {
-	run   func(*conn) error
+// job is work that waits for another goroutine to do it. Its caller may be gone
+// when that happens, so what it sets may be read only after done.
+type job[W any] struct {
+	work  W
 	err   error
 	state atomic.Int32
 	done  chan struct{}
 }
 
 // queue is jobs that wait for the goroutines that run them in batches.
-type queue struct {
+type queue[W any] struct {
 	what    string        // the jobs, in messages
 	wait    time.Duration // how long a caller waits for its job
-	jobs    chan *job
+	jobs    chan *job[W]
 	workers sync.WaitGroup
 	quit    chan struct{}
 	stopped chan struct{}
 	once    sync.Once
 }
 
-func newQueue(what string, size int, wait time.Duration) *queue {
-	return &queue{what: what, wait: wait, jobs: make(chan *job, size), quit: make(chan struct{}), stopped: make(chan struct{})}
+func newQueue[W any](what string, size int, wait time.Duration) *queue[W] {
+	return &queue[W]{what: what, wait: wait, jobs: make(chan *job[W], size), quit: make(chan struct{}), stopped: make(chan struct{})}
 }
 
-// do has fn run and returns its error. A full queue is refused at once. A
+// do has work done and returns its error. A full queue is refused at once. A
 // context that ends takes the job out of the queue if it has not begun; one that
 // has begun runs to its end, and do then still waits for it. After
-// [grahak.CodeUnavailable], fn may yet run.
-func (q *queue) do(ctx context.Context, fn func(*conn) error) error {
-	j := &job{run: fn, done: make(chan struct{})}
+// [grahak.CodeUnavailable], it may yet be done.
+func (q *queue[W]) do(ctx context.Context, work W) error {
+	j := &job[W]{work: work, done: make(chan struct{})}
 	select {
 	case <-q.quit:
 		return grahak.Unavailable("the storage is closing", retryQueue, nil)
@@ -92,10 +90,10 @@ func (q *queue) do(ctx context.Context, fn func(*conn) error) error {
 // work calls process with the jobs that wait, up to as many as batch holds,
 // until stop. It never waits for more to come. process sets the error of each
 // job; then each is answered.
-func (q *queue) work(batch []*job, process func([]*job)) {
+func (q *queue[W]) work(batch []*job[W], process func([]*job[W])) {
 	defer q.workers.Done()
 	for {
-		var first *job
+		var first *job[W]
 		select {
 		case first = <-q.jobs:
 		case <-q.quit:
@@ -136,21 +134,10 @@ func (q *queue) work(batch []*job, process func([]*job)) {
 
 // stop refuses new jobs, finishes those that wait and returns when the workers
 // have ended. It may be called more than once.
-func (q *queue) stop() {
+func (q *queue[W]) stop() {
 	q.once.Do(func() {
 		close(q.quit)
 		q.workers.Wait()
 		close(q.stopped)
 	})
-}
-
-// runJob runs j and turns a panic into an error, so that a fault in one job
-// does not stop all others.
-func runJob(j *job, c *conn) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return j.run(c)
 }

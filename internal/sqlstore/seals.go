@@ -13,10 +13,10 @@ import (
 const sealColumns = `merchant_id, revision, master_key_id, version, sealing, indexing, rotated_at, oldest_version, walking, walked_to, seen, unopened`
 
 // MasterKeyID implements [grahak.SealStore].
-func (s *Store) MasterKeyID(ctx context.Context, id string) (string, error) {
+func (s *portable) MasterKeyID(ctx context.Context, id string) (string, error) {
 	var named string
 	read := func() error {
-		return s.read(ctx, func(r *conn) (err error) {
+		return s.read(ctx, func(r conn) (err error) {
 			named, err = masterKeyID(r)
 			return err
 		})
@@ -24,7 +24,10 @@ func (s *Store) MasterKeyID(ctx context.Context, id string) (string, error) {
 	if err := read(); err != nil || id == "" || named == id {
 		return named, err
 	}
-	err := s.write(ctx, func(tx *conn) error {
+	err := s.write(ctx, func(tx tx) error {
+		if err := tx.lockAccess(); err != nil {
+			return err
+		}
 		_, err := tx.exec(`UPDATE instance SET master_key_id = $1
 			WHERE id = 1 AND (master_key_id IS NULL OR NOT EXISTS (SELECT 1 FROM keysets))`, id)
 		return err
@@ -37,35 +40,35 @@ func (s *Store) MasterKeyID(ctx context.Context, id string) (string, error) {
 	return named, err
 }
 
-func masterKeyID(c *conn) (string, error) {
+func masterKeyID(c conn) (string, error) {
 	var named sql.NullString
 	err := c.queryRow(`SELECT master_key_id FROM instance WHERE id = 1`).Scan(&named)
 	return named.String, err
 }
 
 // insertKeyset writes the keys of a new merchant as part of tx.
-func insertKeyset(tx *conn, m grahak.Merchant, k grahak.Keyset) error {
+func insertKeyset(tx conn, m grahak.Merchant, k grahak.Keyset) error {
 	_, err := tx.exec(`INSERT INTO keysets (merchant_id, master_key_id, sealing, indexing, version, oldest_version, rotated_at) VALUES ($1, $2, $3, $4, $5, $5, $6)`,
 		string(m.ID), k.MasterKeyID, k.Sealing, k.Indexing, k.Version, m.CreatedAt.UnixMicro())
 	return err
 }
 
 // Keyset implements [grahak.SealStore].
-func (s *Store) Keyset(ctx context.Context, m grahak.MerchantID) (grahak.Keyset, error) {
+func (s *portable) Keyset(ctx context.Context, m grahak.MerchantID) (grahak.Keyset, error) {
 	state, err := s.SealState(ctx, m)
 	return state.Keyset, err
 }
 
 // SealState implements [grahak.SealStore].
-func (s *Store) SealState(ctx context.Context, m grahak.MerchantID) (state grahak.SealState, err error) {
-	err = s.vital.read(ctx, func(r *conn) error {
+func (s *portable) SealState(ctx context.Context, m grahak.MerchantID) (state grahak.SealState, err error) {
+	err = s.vitalRead(ctx, func(r conn) error {
 		state, err = sealState(r, m)
 		return err
 	})
 	return state, err
 }
 
-func sealState(c *conn, m grahak.MerchantID) (grahak.SealState, error) {
+func sealState(c conn, m grahak.MerchantID) (grahak.SealState, error) {
 	state, err := scanSealState(c.queryRow(`SELECT `+sealColumns+` FROM keysets WHERE merchant_id = $1`, string(m)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return state, merchantNotFound(m)
@@ -81,15 +84,15 @@ func scanSealState(row row) (grahak.SealState, error) {
 }
 
 // SealStates implements [grahak.SealStore].
-func (s *Store) SealStates(ctx context.Context) (list []grahak.SealState, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *portable) SealStates(ctx context.Context) (list []grahak.SealState, err error) {
+	err = s.read(ctx, func(r conn) error {
 		list, err = sealStates(r)
 		return err
 	})
 	return list, err
 }
 
-func sealStates(c *conn) (list []grahak.SealState, err error) {
+func sealStates(c conn) (list []grahak.SealState, err error) {
 	err = c.query(func(row row) error {
 		state, err := scanSealState(row)
 		list = append(list, state)
@@ -99,8 +102,8 @@ func sealStates(c *conn) (list []grahak.SealState, err error) {
 }
 
 // Rotating implements [grahak.SealStore].
-func (s *Store) Rotating(ctx context.Context) (list []grahak.MerchantID, err error) {
-	err = s.vital.read(ctx, func(r *conn) error {
+func (s *portable) Rotating(ctx context.Context) (list []grahak.MerchantID, err error) {
+	err = s.vitalRead(ctx, func(r conn) error {
 		return r.query(func(row row) error {
 			var m grahak.MerchantID
 			err := row.Scan((*string)(&m))
@@ -112,8 +115,11 @@ func (s *Store) Rotating(ctx context.Context) (list []grahak.MerchantID, err err
 }
 
 // RotateKeyset implements [grahak.SealStore].
-func (s *Store) RotateKeyset(ctx context.Context, k grahak.Keyset, at time.Time, e grahak.Event) error {
-	return s.changeAccess(ctx, k.Merchant, e, func(tx *conn) error {
+func (s *portable) RotateKeyset(ctx context.Context, k grahak.Keyset, at time.Time, e grahak.Event) error {
+	return s.changeAccess(ctx, k.Merchant, e, func(tx tx) error {
+		if err := tx.lockKeys(k.Merchant); err != nil {
+			return err
+		}
 		state, err := sealState(tx, k.Merchant)
 		if err != nil {
 			return err
@@ -121,7 +127,6 @@ func (s *Store) RotateKeyset(ctx context.Context, k grahak.Keyset, at time.Time,
 		if state.Revision != k.Revision {
 			return errKeyRotated
 		}
-		tx.batch.rotated(k.Merchant)
 		_, err = tx.exec(`UPDATE keysets SET revision = revision + 1, version = $1, sealing = $2, rotated_at = $3, walking = 1, walked_to = '', seen = 0, unopened = 0
 			WHERE merchant_id = $4`, k.Version, k.Sealing, at.UnixMicro(), string(k.Merchant))
 		return err
@@ -129,9 +134,12 @@ func (s *Store) RotateKeyset(ctx context.Context, k grahak.Keyset, at time.Time,
 }
 
 // Reseal implements [grahak.SealStore].
-func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before grahak.CustomerID, customers []grahak.CustomerRecord) error {
+func (s *portable) Reseal(ctx context.Context, state grahak.SealState, before grahak.CustomerID, customers []grahak.CustomerRecord) error {
 	m := string(state.Merchant)
-	return s.write(ctx, func(tx *conn) error {
+	return s.write(ctx, func(tx tx) error {
+		if err := tx.lockIndex(state.Merchant); err != nil {
+			return err
+		}
 		stored, err := sealState(tx, state.Merchant)
 		if err != nil {
 			return err
@@ -180,8 +188,8 @@ func (s *Store) Reseal(ctx context.Context, state grahak.SealState, before graha
 }
 
 // RestartReseal implements [grahak.SealStore].
-func (s *Store) RestartReseal(ctx context.Context, m grahak.MerchantID, version int64) error {
-	return s.write(ctx, func(tx *conn) error {
+func (s *portable) RestartReseal(ctx context.Context, m grahak.MerchantID, version int64) error {
+	return s.write(ctx, func(tx tx) error {
 		n, err := tx.exec(`UPDATE keysets SET walking = 1, walked_to = '', seen = 0, unopened = 0 WHERE merchant_id = $1 AND version = $2 AND oldest_version < $2`, string(m), version)
 		if err == nil && n == 0 {
 			return errKeyRotated
@@ -193,9 +201,9 @@ func (s *Store) RestartReseal(ctx context.Context, m grahak.MerchantID, version 
 // RetireKeyset implements [grahak.SealStore]. Nothing is written under an older
 // version after the newest one was made, so it is enough to look before the
 // write begins; the look takes seconds for millions of customers.
-func (s *Store) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.Event) error {
+func (s *portable) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.Event) error {
 	var old string
-	err := s.read(ctx, func(r *conn) error {
+	err := s.longRead(ctx, func(r conn) error {
 		return r.queryRow(`SELECT id FROM customers WHERE merchant_id = $1 AND key_version <> $2 LIMIT 1`, string(k.Merchant), k.Version).Scan(&old)
 	})
 	if err == nil {
@@ -204,7 +212,10 @@ func (s *Store) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.Even
 	if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	return s.changeAccess(ctx, k.Merchant, e, func(tx *conn) error {
+	return s.changeAccess(ctx, k.Merchant, e, func(tx tx) error {
+		if err := tx.lockKeys(k.Merchant); err != nil {
+			return err
+		}
 		state, err := sealState(tx, k.Merchant)
 		if err != nil {
 			return err
@@ -218,12 +229,15 @@ func (s *Store) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.Even
 }
 
 // RewrapKeysets implements [grahak.SealStore].
-func (s *Store) RewrapKeysets(ctx context.Context, masterKeyID string, keysets []grahak.Keyset, events []grahak.Event) error {
+func (s *portable) RewrapKeysets(ctx context.Context, masterKeyID string, keysets []grahak.Keyset, events []grahak.Event) error {
 	revisions := make(map[grahak.MerchantID]int64, len(keysets))
 	for _, k := range keysets {
 		revisions[k.Merchant] = k.Revision
 	}
-	return s.write(ctx, func(tx *conn) error {
+	return s.write(ctx, func(tx tx) error {
+		if err := tx.lockAccess(); err != nil {
+			return err
+		}
 		states, err := sealStates(tx)
 		if err != nil {
 			return err
@@ -242,7 +256,7 @@ func (s *Store) RewrapKeysets(ctx context.Context, masterKeyID string, keysets [
 			if err != nil {
 				return err
 			}
-			if err := insertEvent(tx, k.Merchant, events[i]); err != nil {
+			if err := tx.appendEvent(k.Merchant, events[i]); err != nil {
 				return err
 			}
 		}

@@ -3,220 +3,399 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-	"syscall"
+	"runtime"
+	"strings"
 	"time"
-
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"grahak"
 	"grahak/internal/disk"
 )
 
-// Page caches, in KiB. The writer's holds the upper levels of the index on
-// references and the pages of one transaction.
+// SQLiteConfig says what to open.
+type SQLiteConfig struct {
+	// Path is the database file. Its folder must exist.
+	Path string
+	// Environment is recorded in a new store. Opening an existing store of
+	// another environment is an error; empty takes the store's own, and then
+	// the store must exist.
+	Environment grahak.Environment
+	// Clock tells the time; default [grahak.SystemClock].
+	Clock grahak.Clock
+	// LockWait is how long a write waits for another process that is writing;
+	// default 5 seconds.
+	LockWait time.Duration
+	// Beside is for a command beside a server that may be writing all the time:
+	// its writes ask for the lock often. SQLite by itself asks ever more rarely,
+	// at last ten times a second, and would find the lock of a busy server free
+	// by luck only.
+	Beside bool
+	// Observer is told of commits; may be nil.
+	Observer Observer
+	// Logger receives faults that no caller is told of; default
+	// [slog.Default].
+	Logger *slog.Logger
+}
+
+// Observer is told what the writer does. It is called by one goroutine and must
+// not block.
+type Observer interface {
+	// Committed reports a batch of that many writes, and how long its commit
+	// took.
+	Committed(writes int, commit time.Duration)
+}
+
+// SQLite implements [grahak.Store] on one file of one machine. Use [OpenSQLite].
+//
+// Writes go through one goroutine that commits what waits together (see writer);
+// reads have connections of their own and never wait for it.
+type SQLite struct {
+	portable
+	environment grahak.Environment
+	path        string
+	writer      *writer
+	lookUps     *queue[func(*sqliteConn) error] // of customers
+	vital       readers       // for the short reads that requests and order depend on
+	readers     readers       // for all other reads
+	checkpoints *checkpointer // nil where nothing is written
+	held        []*sqliteConn       // every connection, to close
+}
+
+var _ grahak.Store = (*SQLite)(nil)
+
+// ErrNoStore is returned by [OpenSQLite] when the file does not exist, or holds
+// nothing, and SQLiteConfig.Environment is empty.
+var ErrNoStore = errors.New("there is no database yet")
+
+// How many reads run at once that are not look-ups.
 const (
-	writerCacheKiB = 8 << 10
-	lookUpCacheKiB = 6 << 10
-	readerCacheKiB = 2 << 10
-	vitalCacheKiB  = 512
+	vitalConns = 2
+	readConns  = 4
 )
 
-// maxKeptLog is what is kept of the write-ahead log's file when it starts again,
-// in bytes: it grows beyond only while a long read holds on to it.
-const maxKeptLog = 128 << 20
+// readers is connections for reads, of which each is used by one at a time.
+type readers chan *sqliteConn
 
-func dsn(cfg Config, pragmas ...string) string {
-	q := url.Values{"_pragma": append([]string{
-		"busy_timeout(" + strconv.FormatInt(cfg.LockWait.Milliseconds(), 10) + ")",
-		"trusted_schema(0)",
-	}, pragmas...)}
-	// A database file's name is escaped, so that no character of a folder's
-	// name is read as an option.
-	return "file:" + (&url.URL{Path: cfg.Path}).EscapedPath() + "?" + q.Encode()
-}
+// maxLookUpConns bounds how many batches of look-ups run at once, which is one a
+// processor: a look-up is CPU work on cached pages, so more would only cost
+// memory.
+const maxLookUpConns = 8
 
-// writerDSN opens for durable writes: a commit has returned from fsync. What is
-// deleted is overwritten, as far as SQLite reaches. The store checkpoints by
-// itself, so SQLite does not.
-func writerDSN(cfg Config) string {
-	return dsn(cfg,
-		"journal_mode(WAL)",
-		"synchronous(FULL)",
-		"secure_delete(1)",
-		"wal_autocheckpoint(0)",
-		fmt.Sprintf("journal_size_limit(%d)", maxKeptLog),
-		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),
-	)
-}
+// readWait is how long a read waits for a connection.
+const readWait = 5 * time.Second
 
-func readerDSN(cfg Config, cacheKiB int) string {
-	return dsn(cfg, "query_only(1)", "wal_autocheckpoint(0)", fmt.Sprintf("cache_size(-%d)", cacheKiB))
-}
-
-//go:embed migrations/sqlite/*.sql
-var sqliteMigrations embed.FS
-
-// NewestSchema returns the version of the schema that this program makes, which
-// is the newest that it knows.
-func NewestSchema() (int64, error) {
-	files, err := sqliteMigrations.ReadDir("migrations/sqlite")
-	if err != nil {
-		return 0, err
+// OpenSQLite opens the store. If cfg.Environment is set it makes a store that does not
+// exist and brings an older schema up to date; otherwise it refuses both, so
+// that a command never changes the schema under a server that runs. Errors that
+// an operator can mend are one sentence that says how.
+func OpenSQLite(ctx context.Context, cfg SQLiteConfig) (*SQLite, error) {
+	if cfg.LockWait == 0 {
+		cfg.LockWait = 5 * time.Second
 	}
-	return goose.NumericComponent(files[len(files)-1].Name())
+	if cfg.Clock == nil {
+		cfg.Clock = grahak.SystemClock{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if err := prepareFile(cfg); err != nil {
+		return nil, err
+	}
+	s := newSQLite(cfg.Path)
+	if err := s.open(ctx, cfg); err != nil {
+		return nil, explain(cfg.Path, errors.Join(err, s.disconnect()))
+	}
+	return s, nil
 }
 
-// prepareSchema makes sure that the schema is the one this program knows. It
-// migrates an older one if cfg.Environment is set and is the store's own.
-func prepareSchema(ctx context.Context, db *sql.DB, cfg Config) error {
-	files, err := fs.Sub(sqliteMigrations, "migrations/sqlite")
+func (s *SQLite) open(ctx context.Context, cfg SQLiteConfig) error {
+	// The pool serves the migrations only.
+	db, err := sql.Open("sqlite", writerDSN(cfg))
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithSlog(cfg.Logger))
+	defer func() { _ = db.Close() }()
+	if err := prepareSchema(ctx, db, cfg); err != nil {
+		return err
+	}
+	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
+		return err
+	}
+	lookUpConns, err := s.connectReaders(func(cacheKiB int) string { return readerDSN(cfg, cacheKiB) })
 	if err != nil {
 		return err
 	}
-	sources := provider.ListSources()
-	newest := sources[len(sources)-1].Version
-	current, err := schemaVersion(ctx, db)
-	folder := filepath.Dir(cfg.Path)
-	switch {
-	case err != nil:
+	checkpointConn, err := s.connect(writerDSN(cfg))
+	if err != nil {
 		return err
-	case current == newest:
-		return nil
-	case current > newest:
-		return fmt.Errorf("the database in %s has schema version %d, but this grahak knows only up to %d: use the newer grahak that made it", folder, current, newest)
-	case cfg.Environment == "" && current == 0:
-		return ErrNoStore
-	case cfg.Environment == "":
-		return fmt.Errorf("the database in %s has schema version %d and this grahak needs %d: start `grahak serve` of this version first, which brings it up to date", folder, current, newest)
-	case current > 0:
-		// A store of the other environment is left as it is.
-		if _, err := recordEnvironment(ctx, db, cfg); err != nil {
+	}
+	writeConn, err := s.connect(writerDSN(cfg))
+	if err != nil {
+		return err
+	}
+	s.checkpoints = newCheckpointer(checkpointConn, cfg.Logger)
+	s.writer = newWriter(writeConn, s.checkpoints, cfg)
+	if cfg.Beside {
+		if err := s.writer.askOften(cfg.LockWait); err != nil {
 			return err
 		}
 	}
-	_, err = provider.Up(ctx)
+	// Nothing fails from here on, so nobody closes a connection under its user.
+	s.startLookUps(lookUpConns)
+	s.writer.workers.Add(1)
+	go s.writer.run()
+	go s.checkpoints.run()
+	return nil
+}
+
+// connectReaders makes the connections of all reads. It returns those of look-ups
+// of customers.
+func (s *SQLite) connectReaders(dsn func(cacheKiB int) string) ([]*sqliteConn, error) {
+	s.vital, s.readers = make(readers, vitalConns), make(readers, readConns)
+	for _, kind := range []struct {
+		pool     readers
+		cacheKiB int
+	}{{s.vital, vitalCacheKiB}, {s.readers, readerCacheKiB}} {
+		for range cap(kind.pool) {
+			c, err := s.connect(dsn(kind.cacheKiB))
+			if err != nil {
+				return nil, err
+			}
+			kind.pool <- c
+		}
+	}
+	lookUpConns := make([]*sqliteConn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
+	for i := range lookUpConns {
+		var err error
+		if lookUpConns[i], err = s.connect(dsn(lookUpCacheKiB)); err != nil {
+			return nil, err
+		}
+	}
+	return lookUpConns, nil
+}
+
+// startLookUps begins to run look-ups of customers on the connections.
+func (s *SQLite) startLookUps(conns []*sqliteConn) {
+	s.lookUps = newQueue[func(*sqliteConn) error]("reads", lookUps, lookUpWait)
+	for _, c := range conns {
+		s.lookUps.workers.Add(1)
+		go reader(s.lookUps, c)
+	}
+}
+
+// connect returns a connection that is held until the store is closed.
+func (s *SQLite) connect(dsn string) (*sqliteConn, error) {
+	c, err := newConn(dsn)
+	if err == nil {
+		s.held = append(s.held, c)
+	}
+	return c, err
+}
+
+// prepareFile makes an empty database file that only its owner can read, or
+// returns [ErrNoStore] if there is none to open. An empty file is not opened for
+// a command, because SQLite would begin to fill it.
+func prepareFile(cfg SQLiteConfig) error {
+	if cfg.Environment == "" {
+		if info, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+			return ErrNoStore
+		}
+		return nil
+	}
+	f, err := os.OpenFile(cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return explain(cfg.Path, err)
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return disk.SyncDir(filepath.Dir(cfg.Path))
+}
+
+// Environment returns the environment that the store was made for.
+func (s *SQLite) Environment() grahak.Environment { return s.environment }
+
+// QueueLen returns how many writes wait, and QueueCap how many may.
+func (s *SQLite) QueueLen() int { return len(s.writer.jobs) }
+
+// QueueCap returns how many writes may wait before more are refused.
+func (s *SQLite) QueueCap() int { return cap(s.writer.jobs) }
+
+// Size returns the bytes of the database file and of its write-ahead log.
+func (s *SQLite) Size() (database, log int64) {
+	size := func(path string) int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	return size(s.path), size(s.path + "-wal")
+}
+
+// Close finishes the writes that wait and the reads that are under way, and
+// closes the files. Calls after it fail.
+func (s *SQLite) Close() error {
+	s.writer.stop()
+	s.lookUps.stop()
+	if s.checkpoints != nil {
+		s.checkpoints.stop()
+	}
+	var idle []*sqliteConn
+	for _, pool := range []readers{s.vital, s.readers} {
+		for range cap(pool) {
+			idle = append(idle, <-pool)
+		}
+	}
+	err := s.disconnect()
+	// Whoever waits for a connection gets one that is closed.
+	for i, c := range idle {
+		if i < vitalConns {
+			s.vital <- c
+		} else {
+			s.readers <- c
+		}
+	}
 	return err
 }
 
-// schemaVersion returns the version of the last migration, 0 for an empty
-// database. It looks by itself, because goose takes a table that cannot be read
-// for one that does not exist.
-func schemaVersion(ctx context.Context, db *sql.DB) (version int64, err error) {
-	var tables int
-	err = db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'goose_db_version'`).Scan(&tables)
-	if err != nil || tables == 0 {
-		return 0, err
+// disconnect closes the connections, which must not be in use.
+func (s *SQLite) disconnect() error {
+	var err error
+	for _, c := range s.held {
+		err = errors.Join(err, c.close())
 	}
-	err = db.QueryRowContext(ctx, schemaVersionQuery).Scan(&version)
-	return version, err
+	return err
 }
 
-// schemaVersionQuery returns the version of the last migration.
-const schemaVersionQuery = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
-
-// primary returns the primary result code in err's chain, and false if err
-// does not come from SQLite.
-func primary(err error) (int, bool) {
-	var own *sqliteError
-	if errors.As(err, &own) {
-		return own.code & 0xff, true
-	}
-	var e *sqlite.Error // of migrations
-	if errors.As(err, &e) {
-		return e.Code() & 0xff, true
-	}
-	return 0, false
-}
-
-// damaged reports whether err says that the file is not a sound database.
-func damaged(err error) bool {
-	code, ok := primary(err)
-	return ok && (code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB)
-}
-
-// retryStorage is when to try again after the storage failed.
-const retryStorage = 2 * time.Second
-
-// storageError turns a failure of the storage itself into a
-// [grahak.CodeUnavailable] error. Anything else is returned as it is.
-func storageError(err error) error {
-	if err == nil {
-		return nil
-	}
-	var known *grahak.Error
-	if errors.As(err, &known) {
+// Check reads the whole database and returns what is wrong with it, a line
+// each; nothing when it is sound. It may take minutes on a large one. It reads a
+// table at a time, because the write-ahead log cannot start again during a read.
+func (s *SQLite) Check(ctx context.Context) (found []string, err error) {
+	err = s.readers.read(ctx, func(r *sqliteConn) error {
+		err := r.during(ctx, func() (err error) {
+			found, err = check(r)
+			return err
+		})
+		if damaged(err) {
+			// The damage ended the check itself.
+			found = append(found, err.Error())
+			return nil
+		}
 		return err
-	}
-	if errors.Is(err, errClosed) {
-		return grahak.Unavailable("the storage is closed", retryStorage, err)
-	}
-	code, ok := primary(err)
-	if !ok {
+	})
+	return found, err
+}
+
+// check returns what is wrong with the database.
+func check(r *sqliteConn) (found []string, err error) {
+	var tables []string
+	err = r.query(func(row row) error {
+		var name string
+		err := row.Scan(&name)
+		tables = append(tables, name)
 		return err
+	}, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`)
+	for _, table := range tables {
+		if err != nil {
+			break
+		}
+		err = r.query(func(row row) error {
+			var text string
+			err := row.Scan(&text)
+			for line := range strings.Lines(text) {
+				line = strings.TrimSpace(line)
+				if line != "ok" && !strings.HasPrefix(line, "***") {
+					found = append(found, line)
+				}
+			}
+			return err
+		}, "PRAGMA integrity_check("+table+")")
 	}
-	var what string
-	switch code {
-	case sqlite3.SQLITE_FULL:
-		what = "the disk is full"
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		what = "another process holds the database"
-	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
-		what = "the disk returned an error"
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
-		what = "the database cannot be written"
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		what = "the database is damaged: restore it from a backup"
-	case sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
-		what = "the storage ran out of memory or was interrupted"
+	return found, err
+}
+
+// newSQLite returns a store that is not connected yet.
+func newSQLite(path string) *SQLite {
+	s := &SQLite{path: path}
+	s.engine = s
+	return s
+}
+
+// read implements [engine].
+func (s *SQLite) read(ctx context.Context, fn func(conn) error) error {
+	return s.readers.read(ctx, func(c *sqliteConn) error { return fn(c) })
+}
+
+// vitalRead implements [engine].
+func (s *SQLite) vitalRead(ctx context.Context, fn func(conn) error) error {
+	return s.vital.read(ctx, func(c *sqliteConn) error { return fn(c) })
+}
+
+// longRead implements [engine].
+func (s *SQLite) longRead(ctx context.Context, fn func(conn) error) error { return s.read(ctx, fn) }
+
+// write implements [engine].
+func (s *SQLite) write(ctx context.Context, fn func(tx) error) error {
+	return s.do(ctx, func(c *sqliteConn) error { return fn(c) })
+}
+
+// do runs fn in the writer's transaction and returns when that is on disk, or
+// with fn's *[grahak.Error]; see [queue.do].
+func (s *SQLite) do(ctx context.Context, fn func(*sqliteConn) error) error {
+	return s.writer.do(ctx, fn)
+}
+
+// read runs fn with one of the connections. fn must not keep it. The context and
+// readWait bound the wait for a connection only: a statement that is under way
+// is not worth the cost of being interruptible, since what a request reads is
+// bounded.
+func (p readers) read(ctx context.Context, fn func(*sqliteConn) error) error {
+	var c *sqliteConn
+	select {
+	case c = <-p:
 	default:
-		return err
+		wait, cancel := context.WithTimeout(ctx, readWait)
+		defer cancel()
+		select {
+		case c = <-p:
+		case <-wait.Done():
+			return grahak.Unavailable("no read connection became free in time", time.Second, wait.Err())
+		}
 	}
-	return grahak.Unavailable(what, retryStorage, err)
+	defer func() { p <- c }()
+	return storageError(fn(c))
 }
 
-// noSpace reports whether the disk that holds folder has no room for the files
-// that SQLite works with, which it reports as an error of the disk.
-func noSpace(folder string) bool {
-	free, err := disk.Free(folder)
-	return err == nil && free < 1<<20
-}
-
-// explain turns an error of opening the database into one sentence that says
-// what is wrong and how to mend it.
-func explain(path string, err error) error {
-	if err == nil {
-		return nil
+// recordEnvironment returns the environment of the store, after writing it
+// into a new one.
+func recordEnvironment(ctx context.Context, db *sql.DB, cfg SQLiteConfig) (grahak.Environment, error) {
+	if cfg.Environment != "" {
+		_, err := db.ExecContext(ctx, `INSERT INTO instance (id, environment, access_version, created_at) VALUES (1, $1, 1, $2) ON CONFLICT (id) DO NOTHING`,
+			string(cfg.Environment), cfg.Clock.Now().UnixMicro())
+		if err != nil {
+			return "", err
+		}
 	}
-	folder := filepath.Dir(path)
-	code, isSQLite := primary(err)
-	switch {
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS),
-		isSQLite && (code == sqlite3.SQLITE_READONLY || code == sqlite3.SQLITE_CANTOPEN || code == sqlite3.SQLITE_PERM):
-		return fmt.Errorf("the database %s cannot be written: make the folder %s and the files in it writable for this user (%w)", path, folder, err)
-	case errors.Is(err, syscall.ENOSPC), isSQLite && (code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_IOERR && noSpace(folder)):
-		return fmt.Errorf("the disk that holds %s is full: free some space and start again; nothing is lost (%w)", folder, err)
-	case damaged(err):
-		return fmt.Errorf("the database %s is damaged or not a database: restore it from a backup; it was left as it is (%w)", path, err)
-	case isSQLite && (code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED):
-		return fmt.Errorf("the database %s is locked by another process: stop that one or try again (%w)", path, err)
-	case isSQLite && code == sqlite3.SQLITE_IOERR:
-		return fmt.Errorf("the disk that holds %s returned an error: look at the system's log (%w)", folder, err)
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("the folder %s does not exist: make it, or give another with --data (%w)", folder, err)
+	var env string
+	err := db.QueryRowContext(ctx, `SELECT environment FROM instance WHERE id = 1`).Scan(&env)
+	if errors.Is(err, sql.ErrNoRows) {
+		// A first start that ended before it wrote this wrote nothing else.
+		return "", ErrNoStore
 	}
-	return err
+	if err != nil {
+		return "", err
+	}
+	if cfg.Environment != "" && env != string(cfg.Environment) {
+		return "", fmt.Errorf("the database in %s was made for the %s environment, not %s: use another data folder, or --env %s", filepath.Dir(cfg.Path), env, cfg.Environment, env)
+	}
+	return grahak.Environment(env), nil
 }

@@ -1,389 +1,74 @@
-// Package sqlstore implements [grahak.Store] on SQLite.
+// Package sqlstore implements [grahak.Store] on two engines: [SQLite], which
+// serves one process from one file, and [Postgres], which serves many.
 //
-// Writes go through one goroutine that commits what waits together (see
-// writer.go); reads have connections of their own and never wait for it.
-// Placeholders are $1…$n and the SQL is portable, except where a file's name
-// says otherwise.
+// What both do alike is written once, in portable SQL with the placeholders
+// $1…$n. What they do in their own ways, because it is on the path of every
+// request or because one of them cannot do it, is in the files that begin with
+// an engine's name.
 package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"io/fs"
-	"log/slog"
-	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"time"
 
 	"grahak"
-	"grahak/internal/disk"
 )
 
-// Config says what to open.
-type Config struct {
-	// Path is the database file. Its folder must exist.
-	Path string
-	// Environment is recorded in a new store. Opening an existing store of
-	// another environment is an error; empty takes the store's own, and then
-	// the store must exist.
-	Environment grahak.Environment
-	// Clock tells the time; default [grahak.SystemClock].
-	Clock grahak.Clock
-	// LockWait is how long a write waits for another process that is writing;
-	// default 5 seconds.
-	LockWait time.Duration
-	// Beside is for a command beside a server that may be writing all the time:
-	// its writes ask for the lock often. SQLite by itself asks ever more rarely,
-	// at last ten times a second, and would find the lock of a busy server free
-	// by luck only.
-	Beside bool
-	// Observer is told of commits; may be nil.
-	Observer Observer
-	// Logger receives faults that no caller is told of; default
-	// [slog.Default].
-	Logger *slog.Logger
+// Store is what both engines offer.
+type Store interface {
+	grahak.Store
+	// Environment returns the environment that the store was made for.
+	Environment() grahak.Environment
+	// OrderLag returns how old the oldest event is that is not in its merchant's
+	// chain, 0 if all are.
+	OrderLag(ctx context.Context) (time.Duration, error)
+	// QueueLen returns how many writes wait, and QueueCap how many may before more
+	// are refused.
+	QueueLen() int
+	QueueCap() int
+	// Close finishes what is under way. Calls after it fail.
+	Close() error
 }
 
-// Observer is told what the writer does. It is called by one goroutine and must
-// not block.
-type Observer interface {
-	// Committed reports a batch of that many writes, and how long its commit
-	// took.
-	Committed(writes int, commit time.Duration)
+// engine is what [portable] is written on.
+type engine interface {
+	// read runs fn with a connection for reads, of which there are few. fn must
+	// not keep it.
+	read(ctx context.Context, fn func(conn) error) error
+	// vitalRead is read for the short reads that requests depend on: lists and
+	// searches do not hold them up.
+	vitalRead(ctx context.Context, fn func(conn) error) error
+	// longRead is read for what may take minutes.
+	longRead(ctx context.Context, fn func(conn) error) error
+	// write runs fn in a transaction and returns when that is on disk. An
+	// *[grahak.Error] of fn means that it decided to write nothing; then it must
+	// have written nothing. After any other error the transaction is undone, and
+	// fn may run again, so it must not keep state between runs.
+	write(ctx context.Context, fn func(tx) error) error
+
+	// total returns how many customers the merchant has.
+	total(c conn, m grahak.MerchantID) (int64, error)
+	// search returns at most limit customers under a value of the look-up index,
+	// with ids from one up to but not another, in descending order. c reads as of
+	// one moment.
+	search(c conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, limit int) ([]grahak.CustomerRecord, error)
+	// ordered reports whether all events of the merchant are in its chain.
+	ordered(tx conn, m grahak.MerchantID) (bool, error)
 }
 
-// Store implements [grahak.Store]. Use [Open].
-type Store struct {
-	environment grahak.Environment
-	path        string
-	writer      *writer
-	lookUps     *queue        // of customers
-	vital       readers       // for the short reads that requests and order depend on
-	readers     readers       // for all other reads
-	checkpoints *checkpointer // nil where nothing is written
-	held        []*conn       // every connection, to close
-}
-
-var _ grahak.Store = (*Store)(nil)
-
-// ErrNoStore is returned by [Open] when the file does not exist, or holds
-// nothing, and Config.Environment is empty.
-var ErrNoStore = errors.New("there is no database yet")
-
-// How many reads run at once that are not look-ups.
-const (
-	vitalConns = 2
-	readConns  = 4
-)
-
-// readers is connections for reads, of which each is used by one at a time.
-type readers chan *conn
-
-// maxLookUpConns bounds how many batches of look-ups run at once, which is one a
-// processor: a look-up is CPU work on cached pages, so more would only cost
-// memory.
-const maxLookUpConns = 8
-
-// readWait is how long a read waits for a connection.
-const readWait = 5 * time.Second
-
-// Open opens the store. If cfg.Environment is set it makes a store that does not
-// exist and brings an older schema up to date; otherwise it refuses both, so
-// that a command never changes the schema under a server that runs. Errors that
-// an operator can mend are one sentence that says how.
-func Open(ctx context.Context, cfg Config) (*Store, error) {
-	if cfg.LockWait == 0 {
-		cfg.LockWait = 5 * time.Second
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = grahak.SystemClock{}
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	if err := prepareFile(cfg); err != nil {
-		return nil, err
-	}
-	s := &Store{path: cfg.Path}
-	if err := s.open(ctx, cfg); err != nil {
-		return nil, explain(cfg.Path, errors.Join(err, s.disconnect()))
-	}
-	return s, nil
-}
-
-func (s *Store) open(ctx context.Context, cfg Config) error {
-	// The pool serves the migrations only.
-	db, err := sql.Open("sqlite", writerDSN(cfg))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
-	if err := prepareSchema(ctx, db, cfg); err != nil {
-		return err
-	}
-	if s.environment, err = recordEnvironment(ctx, db, cfg); err != nil {
-		return err
-	}
-	lookUpConns, err := s.connectReaders(func(cacheKiB int) string { return readerDSN(cfg, cacheKiB) })
-	if err != nil {
-		return err
-	}
-	checkpointConn, err := s.connect(writerDSN(cfg))
-	if err != nil {
-		return err
-	}
-	writeConn, err := s.connect(writerDSN(cfg))
-	if err != nil {
-		return err
-	}
-	s.checkpoints = newCheckpointer(checkpointConn, cfg.Logger)
-	s.writer = newWriter(writeConn, s.checkpoints, cfg)
-	if cfg.Beside {
-		if err := s.writer.askOften(cfg.LockWait); err != nil {
-			return err
-		}
-	}
-	// Nothing fails from here on, so nobody closes a connection under its user.
-	s.startLookUps(lookUpConns)
-	s.writer.workers.Add(1)
-	go s.writer.run()
-	go s.checkpoints.run()
-	return nil
-}
-
-// connectReaders makes the connections of all reads. It returns those of look-ups
-// of customers.
-func (s *Store) connectReaders(dsn func(cacheKiB int) string) ([]*conn, error) {
-	s.vital, s.readers = make(readers, vitalConns), make(readers, readConns)
-	for _, kind := range []struct {
-		pool     readers
-		cacheKiB int
-	}{{s.vital, vitalCacheKiB}, {s.readers, readerCacheKiB}} {
-		for range cap(kind.pool) {
-			c, err := s.connect(dsn(kind.cacheKiB))
-			if err != nil {
-				return nil, err
-			}
-			kind.pool <- c
-		}
-	}
-	lookUpConns := make([]*conn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
-	for i := range lookUpConns {
-		var err error
-		if lookUpConns[i], err = s.connect(dsn(lookUpCacheKiB)); err != nil {
-			return nil, err
-		}
-	}
-	return lookUpConns, nil
-}
-
-// startLookUps begins to run look-ups of customers on the connections.
-func (s *Store) startLookUps(conns []*conn) {
-	s.lookUps = newQueue("reads", lookUps, lookUpWait)
-	for _, c := range conns {
-		s.lookUps.workers.Add(1)
-		go reader(s.lookUps, c)
-	}
-}
-
-// connect returns a connection that is held until the store is closed.
-func (s *Store) connect(dsn string) (*conn, error) {
-	c, err := newConn(dsn)
-	if err == nil {
-		s.held = append(s.held, c)
-	}
-	return c, err
-}
-
-// prepareFile makes an empty database file that only its owner can read, or
-// returns [ErrNoStore] if there is none to open. An empty file is not opened for
-// a command, because SQLite would begin to fill it.
-func prepareFile(cfg Config) error {
-	if cfg.Environment == "" {
-		if info, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-			return ErrNoStore
-		}
-		return nil
-	}
-	f, err := os.OpenFile(cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return explain(cfg.Path, err)
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return disk.SyncDir(filepath.Dir(cfg.Path))
-}
-
-// Environment returns the environment that the store was made for.
-func (s *Store) Environment() grahak.Environment { return s.environment }
-
-// QueueLen returns how many writes wait, and QueueCap how many may.
-func (s *Store) QueueLen() int { return len(s.writer.jobs) }
-
-// QueueCap returns how many writes may wait before more are refused.
-func (s *Store) QueueCap() int { return cap(s.writer.jobs) }
-
-// Size returns the bytes of the database file and of its write-ahead log.
-func (s *Store) Size() (database, log int64) {
-	size := func(path string) int64 {
-		info, err := os.Stat(path)
-		if err != nil {
-			return 0
-		}
-		return info.Size()
-	}
-	return size(s.path), size(s.path + "-wal")
-}
-
-// Close finishes the writes that wait and the reads that are under way, and
-// closes the files. Calls after it fail.
-func (s *Store) Close() error {
-	s.writer.stop()
-	s.lookUps.stop()
-	if s.checkpoints != nil {
-		s.checkpoints.stop()
-	}
-	var idle []*conn
-	for _, pool := range []readers{s.vital, s.readers} {
-		for range cap(pool) {
-			idle = append(idle, <-pool)
-		}
-	}
-	err := s.disconnect()
-	// Whoever waits for a connection gets one that is closed.
-	for i, c := range idle {
-		if i < vitalConns {
-			s.vital <- c
-		} else {
-			s.readers <- c
-		}
-	}
-	return err
-}
-
-// disconnect closes the connections, which must not be in use.
-func (s *Store) disconnect() error {
-	var err error
-	for _, c := range s.held {
-		err = errors.Join(err, c.close())
-	}
-	return err
-}
-
-// Check reads the whole database and returns what is wrong with it, a line
-// each; nothing when it is sound. It may take minutes on a large one. It reads a
-// table at a time, because the write-ahead log cannot start again during a read.
-func (s *Store) Check(ctx context.Context) (found []string, err error) {
-	err = s.read(ctx, func(r *conn) error {
-		err := r.during(ctx, func() (err error) {
-			found, err = check(r)
-			return err
-		})
-		if damaged(err) {
-			// The damage ended the check itself.
-			found = append(found, err.Error())
-			return nil
-		}
-		return err
-	})
-	return found, err
-}
-
-// check returns what is wrong with the database.
-func check(r *conn) (found []string, err error) {
-	var tables []string
-	err = r.query(func(row row) error {
-		var name string
-		err := row.Scan(&name)
-		tables = append(tables, name)
-		return err
-	}, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`)
-	for _, table := range tables {
-		if err != nil {
-			break
-		}
-		err = r.query(func(row row) error {
-			var text string
-			err := row.Scan(&text)
-			for line := range strings.Lines(text) {
-				line = strings.TrimSpace(line)
-				if line != "ok" && !strings.HasPrefix(line, "***") {
-					found = append(found, line)
-				}
-			}
-			return err
-		}, "PRAGMA integrity_check("+table+")")
-	}
-	return found, err
-}
-
-// read runs fn with a connection for reads. fn must not keep it.
-func (s *Store) read(ctx context.Context, fn func(*conn) error) error { return s.readers.read(ctx, fn) }
-
-// read runs fn with one of the connections. fn must not keep it. The context and
-// readWait bound the wait for a connection only: a statement that is under way
-// is not worth the cost of being interruptible, since what a request reads is
-// bounded.
-func (p readers) read(ctx context.Context, fn func(*conn) error) error {
-	var c *conn
-	select {
-	case c = <-p:
-	default:
-		wait, cancel := context.WithTimeout(ctx, readWait)
-		defer cancel()
-		select {
-		case c = <-p:
-		case <-wait.Done():
-			return grahak.Unavailable("no read connection became free in time", time.Second, wait.Err())
-		}
-	}
-	defer func() { p <- c }()
-	return storageError(fn(c))
-}
+// portable is the part of a store that both engines share.
+type portable struct{ engine }
 
 // AccessVersion implements [grahak.Store].
-func (s *Store) AccessVersion(ctx context.Context) (version int64, err error) {
-	err = s.vital.read(ctx, func(c *conn) error {
+func (s *portable) AccessVersion(ctx context.Context) (version int64, err error) {
+	err = s.vitalRead(ctx, func(c conn) error {
 		return c.queryRow(`SELECT access_version FROM instance WHERE id = 1`).Scan(&version)
 	})
 	return version, err
 }
 
 // Ping implements [grahak.Store].
-func (s *Store) Ping(ctx context.Context) error {
+func (s *portable) Ping(ctx context.Context) error {
 	_, err := s.AccessVersion(ctx)
 	return err
-}
-
-// recordEnvironment returns the environment of the store, after writing it
-// into a new one.
-func recordEnvironment(ctx context.Context, db *sql.DB, cfg Config) (grahak.Environment, error) {
-	if cfg.Environment != "" {
-		_, err := db.ExecContext(ctx, `INSERT INTO instance (id, environment, access_version, created_at) VALUES (1, $1, 1, $2) ON CONFLICT (id) DO NOTHING`,
-			string(cfg.Environment), cfg.Clock.Now().UnixMicro())
-		if err != nil {
-			return "", err
-		}
-	}
-	var env string
-	err := db.QueryRowContext(ctx, `SELECT environment FROM instance WHERE id = 1`).Scan(&env)
-	if errors.Is(err, sql.ErrNoRows) {
-		// A first start that ended before it wrote this wrote nothing else.
-		return "", ErrNoStore
-	}
-	if err != nil {
-		return "", err
-	}
-	if cfg.Environment != "" && env != string(cfg.Environment) {
-		return "", fmt.Errorf("the database in %s was made for the %s environment, not %s: use another data folder, or --env %s", filepath.Dir(cfg.Path), env, cfg.Environment, env)
-	}
-	return grahak.Environment(env), nil
 }

@@ -9,29 +9,9 @@ import (
 	"grahak"
 )
 
-// insertToken writes token as part of tx, if there is one.
-func insertToken(tx *conn, m grahak.MerchantID, token *grahak.TokenRecord) error {
-	if token == nil {
-		return nil
-	}
-	_, err := tx.exec(`INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) VALUES ($1, $2, $3, $4)`,
-		string(m), string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
-	return err
-}
-
-// PutToken implements [grahak.CustomerStore].
-func (s *Store) PutToken(ctx context.Context, m grahak.MerchantID, token grahak.TokenRecord) error {
-	return s.write(ctx, func(tx *conn) error {
-		if err := s.customerExists(tx, m, token.Customer); err != nil {
-			return err
-		}
-		return insertToken(tx, m, &token)
-	})
-}
-
 // Tokens implements [grahak.CustomerStore].
-func (s *Store) Tokens(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID) (list []grahak.TokenRecord, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *portable) Tokens(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID) (list []grahak.TokenRecord, err error) {
+	err = s.read(ctx, func(r conn) error {
 		return r.query(func(row row) error {
 			token := grahak.TokenRecord{Merchant: m, Customer: id}
 			var hash []byte
@@ -45,9 +25,9 @@ func (s *Store) Tokens(ctx context.Context, m grahak.MerchantID, id grahak.Custo
 }
 
 // Token implements [grahak.Store].
-func (s *Store) Token(ctx context.Context, hash grahak.TokenHash, now time.Time) (grahak.TokenRecord, error) {
+func (s *portable) Token(ctx context.Context, hash grahak.TokenHash, now time.Time) (grahak.TokenRecord, error) {
 	token := grahak.TokenRecord{Hash: hash}
-	err := s.read(ctx, func(r *conn) error {
+	err := s.read(ctx, func(r conn) error {
 		err := r.queryRow(`SELECT t.merchant_id, t.customer_id, t.expires_at FROM client_auth_tokens t JOIN merchants m ON m.id = t.merchant_id
 			WHERE t.hash = $1 AND t.expires_at > $2 AND m.disabled_at IS NULL`, hash[:], now.UnixMicro()).
 			Scan((*string)(&token.Merchant), (*string)(&token.Customer), &token.ExpiresAt)
@@ -63,9 +43,9 @@ func (s *Store) Token(ctx context.Context, hash grahak.TokenHash, now time.Time)
 }
 
 // PruneTokens implements [grahak.Store].
-func (s *Store) PruneTokens(ctx context.Context, now time.Time, limit int) (int, error) {
+func (s *portable) PruneTokens(ctx context.Context, now time.Time, limit int) (int, error) {
 	var due int
-	err := s.read(ctx, func(r *conn) error {
+	err := s.read(ctx, func(r conn) error {
 		return r.queryRow(`SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 LIMIT 1) AS expired`, now.UnixMicro()).Scan(&due)
 	})
 	// Most looks find nothing, and those cost no write.
@@ -73,7 +53,7 @@ func (s *Store) PruneTokens(ctx context.Context, now time.Time, limit int) (int,
 		return 0, err
 	}
 	var deleted int64
-	err = s.write(ctx, func(tx *conn) error {
+	err = s.write(ctx, func(tx tx) error {
 		var err error
 		deleted, err = tx.exec(`DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN
 			(SELECT merchant_id, customer_id, hash FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`,

@@ -27,7 +27,7 @@ const restartWait = 20
 // starts again from its beginning only when nothing of it is left to copy and
 // no read uses it.
 type checkpointer struct {
-	conn    *conn
+	conn    *sqliteConn
 	log     *slog.Logger
 	tick    *time.Ticker
 	pages   atomic.Int64 // checkpointPages, but for tests
@@ -38,7 +38,7 @@ type checkpointer struct {
 	once    sync.Once
 }
 
-func newCheckpointer(c *conn, log *slog.Logger) *checkpointer {
+func newCheckpointer(c *sqliteConn, log *slog.Logger) *checkpointer {
 	p := &checkpointer{
 		conn:    c,
 		log:     log,
@@ -88,7 +88,7 @@ func (p *checkpointer) run() {
 // for the reads that still use the log: reads that begin from then on need it no
 // more, and the next write starts it again. The writer calls it between two
 // batches. If a read holds on to the log, run soon asks again.
-func (p *checkpointer) finish(writer *conn) {
+func (p *checkpointer) finish(writer *sqliteConn) {
 	if !p.rest.Load() || !p.rest.Swap(false) {
 		return
 	}
@@ -98,7 +98,7 @@ func (p *checkpointer) finish(writer *conn) {
 }
 
 // restart is a checkpoint that waits for reads for no longer than restartWait.
-func restart(writer *conn) error {
+func restart(writer *sqliteConn) error {
 	var wait int
 	if err := writer.queryRow("PRAGMA busy_timeout").Scan(&wait); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (p *checkpointer) stop() {
 
 // checkpoint runs a checkpoint and returns the length of the log in pages. Being
 // kept from copying all of it by others who use it is no error.
-func checkpoint(c *conn, mode string) (pages int, err error) {
+func checkpoint(c *sqliteConn, mode string) (pages int, err error) {
 	var busy, copied int
 	err = c.queryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied)
 	return pages, err

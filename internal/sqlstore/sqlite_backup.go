@@ -19,8 +19,8 @@ const copyInterval = 200 * time.Millisecond
 const copyWait = 5 * time.Second
 
 // CopySize returns how large a copy of the database is about to be, in bytes.
-func (s *Store) CopySize(ctx context.Context) (size int64, err error) {
-	err = s.read(ctx, func(r *conn) error {
+func (s *SQLite) CopySize(ctx context.Context) (size int64, err error) {
+	err = s.readers.read(ctx, func(r *sqliteConn) error {
 		var pages, free, pageSize int64
 		err := r.snapshot(func() error {
 			return errors.Join(
@@ -41,7 +41,7 @@ func (s *Store) CopySize(ctx context.Context) (size int64, err error) {
 // ends. progress is told now and then how many bytes of about how many there
 // are. When ctx ends, CopyTo returns its error; whatever the error, it is for
 // the caller to remove the file, and to see to it that it is on disk.
-func (s *Store) CopyTo(ctx context.Context, target string, progress func(done, total int64)) error {
+func (s *SQLite) CopyTo(ctx context.Context, target string, progress func(done, total int64)) error {
 	size, err := s.CopySize(ctx)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (s *Store) CopyTo(ctx context.Context, target string, progress func(done, t
 	}
 	// The connection cannot write the database, and it overwrites what is free
 	// in a page of the copy.
-	c, err := newConn(dsn(Config{Path: s.path, LockWait: copyWait}, "secure_delete(1)") + "&mode=ro")
+	c, err := newConn(dsn(SQLiteConfig{Path: s.path, LockWait: copyWait}, "secure_delete(1)") + "&mode=ro")
 	if err != nil {
 		return storageError(err)
 	}
@@ -82,13 +82,14 @@ func (s *Store) CopyTo(ctx context.Context, target string, progress func(done, t
 	}
 }
 
-// OpenCopy opens a copy that [Store.CopyTo] made, to read it: nobody may write
+// OpenCopy opens a copy that [SQLite.CopyTo] made, to read it: nobody may write
 // the file meanwhile, none is made beside it, and every write to the store
 // fails. What follows the database in the file does no harm. The schema may be an
-// older one, of which nothing but [Store.Check] and [Store.Summarize] is sure to
+// older one, of which nothing but [SQLite.Check] and [SQLite.Summarize] is sure to
 // work; see [Summary].
-func OpenCopy(ctx context.Context, path string) (*Store, error) {
-	s := &Store{path: path, writer: &writer{queue: newQueue("writes", 0, 0)}}
+func OpenCopy(ctx context.Context, path string) (*SQLite, error) {
+	s := newSQLite(path)
+	s.writer = &writer{queue: newQueue[func(*sqliteConn) error]("writes", 0, 0)}
 	s.writer.stop()
 	if err := s.openCopy(ctx); err != nil {
 		return nil, errors.Join(err, s.disconnect())
@@ -96,8 +97,8 @@ func OpenCopy(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) openCopy(ctx context.Context) error {
-	cfg := Config{Path: s.path}
+func (s *SQLite) openCopy(ctx context.Context) error {
+	cfg := SQLiteConfig{Path: s.path}
 	readOnly := func(cacheKiB int) string { return readerDSN(cfg, cacheKiB) + "&mode=ro&immutable=1" }
 	db, err := sql.Open("sqlite", readOnly(readerCacheKiB))
 	if err != nil {
@@ -133,9 +134,9 @@ type MerchantSummary struct {
 
 // Summarize counts everything, by reading an index of each table to its end.
 // Merchants are by id.
-func (s *Store) Summarize(ctx context.Context) (Summary, error) {
+func (s *SQLite) Summarize(ctx context.Context) (Summary, error) {
 	sum := Summary{Environment: s.environment}
-	err := s.read(ctx, func(r *conn) error {
+	err := s.readers.read(ctx, func(r *sqliteConn) error {
 		return r.during(ctx, func() error {
 			return r.snapshot(func() (err error) {
 				if sum.MasterKeyID, err = masterKeyID(r); err != nil {
@@ -152,7 +153,7 @@ func (s *Store) Summarize(ctx context.Context) (Summary, error) {
 	return sum, err
 }
 
-func summarizeMerchants(r *conn) (list []MerchantSummary, err error) {
+func summarizeMerchants(r *sqliteConn) (list []MerchantSummary, err error) {
 	err = r.query(func(row row) error {
 		var m MerchantSummary
 		err := row.Scan((*string)(&m.ID), &m.Customers, &m.Events)

@@ -1,10 +1,10 @@
 package sqlstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -33,8 +33,8 @@ const (
 // statement, which undoes the transaction. It may run again after that, so it
 // must not keep state between runs.
 type writer struct {
-	*queue
-	conn        *conn
+	*queue[func(*sqliteConn) error]
+	conn        *sqliteConn
 	checkpoints *checkpointer
 	observer    Observer
 	clock       grahak.Clock
@@ -42,9 +42,9 @@ type writer struct {
 	lockTries   int // how often the lock is asked for before a batch fails
 }
 
-func newWriter(c *conn, checkpoints *checkpointer, cfg Config) *writer {
+func newWriter(c *sqliteConn, checkpoints *checkpointer, cfg SQLiteConfig) *writer {
 	return &writer{
-		queue:       newQueue("writes", queueSize, max(writeWait, cfg.LockWait+writeWait/2)),
+		queue:       newQueue[func(*sqliteConn) error]("writes", queueSize, max(writeWait, cfg.LockWait+writeWait/2)),
 		conn:        c,
 		checkpoints: checkpoints,
 		observer:    cfg.Observer,
@@ -55,7 +55,7 @@ func newWriter(c *conn, checkpoints *checkpointer, cfg Config) *writer {
 }
 
 func (w *writer) run() {
-	w.work(make([]*job, 0, maxBatch), func(jobs []*job) {
+	w.work(make([]*sqliteJob, 0, maxBatch), func(jobs []*sqliteJob) {
 		// A checkpoint that is due comes first: the callers of this batch wait for
 		// it, and those of the last one do not.
 		w.checkpoints.finish(w.conn)
@@ -67,7 +67,7 @@ func (w *writer) run() {
 // statement fails, the transaction is undone; then, unless the storage itself
 // has failed, each job runs in a transaction of its own, so that one bad job
 // costs the others nothing but time.
-func (w *writer) commit(jobs []*job) {
+func (w *writer) commit(jobs []*sqliteJob) {
 	failed, err := w.transact(jobs)
 	if err == nil {
 		return
@@ -84,7 +84,7 @@ func (w *writer) commit(jobs []*job) {
 		return
 	}
 	for _, j := range jobs {
-		if _, err := w.transact([]*job{j}); err != nil {
+		if _, err := w.transact([]*sqliteJob{j}); err != nil {
 			j.err = err
 		}
 	}
@@ -93,7 +93,7 @@ func (w *writer) commit(jobs []*job) {
 // transact runs jobs in one transaction. If it returns an error, nothing of the
 // transaction is left; failed is the job whose statement failed, or nil if the
 // transaction itself did.
-func (w *writer) transact(jobs []*job) (failed *job, err error) {
+func (w *writer) transact(jobs []*sqliteJob) (failed *sqliteJob, err error) {
 	if err := w.begin(); err != nil {
 		// Should an earlier transaction still be open, the next one begins
 		// clean.
@@ -165,8 +165,16 @@ func asUnavailable(err error) error {
 	return grahak.Unavailable("the storage failed", retryStorage, err)
 }
 
-// write runs fn in the writer's transaction and returns when that is on disk, or
-// with fn's *[grahak.Error]; see [queue.do].
-func (s *Store) write(ctx context.Context, fn func(*conn) error) error {
-	return s.writer.do(ctx, fn)
+// sqliteJob is work on a connection of SQLite.
+type sqliteJob = job[func(*sqliteConn) error]
+
+// runJob runs j and turns a panic into an error, so that a fault in one job
+// does not stop all others.
+func runJob(j *sqliteJob, c *sqliteConn) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return j.work(c)
 }

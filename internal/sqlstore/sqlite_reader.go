@@ -16,8 +16,8 @@ const (
 // and ending one costs as much as a look-up does. It begins after each of them
 // was asked for, so each sees all that was committed before. Other reads have
 // connections of their own and do not hold these up.
-func reader(q *queue, c *conn) {
-	q.work(make([]*job, 0, maxLookUps), func(jobs []*job) {
+func reader(q *queue[func(*sqliteConn) error], c *sqliteConn) {
+	q.work(make([]*sqliteJob, 0, maxLookUps), func(jobs []*sqliteJob) {
 		all := func() error {
 			for _, j := range jobs {
 				j.err = runJob(j, c)

@@ -27,7 +27,7 @@ func (b *batch) reset() {
 
 // nextPosition returns the position of the next event of m. The database is
 // asked once a transaction, because other processes write events too.
-func (b *batch) nextPosition(tx *conn, m grahak.MerchantID) (int64, error) {
+func (b *batch) nextPosition(tx *sqliteConn, m grahak.MerchantID) (int64, error) {
 	last, known := b.positions[m]
 	if !known {
 		var err error
@@ -40,7 +40,7 @@ func (b *batch) nextPosition(tx *conn, m grahak.MerchantID) (int64, error) {
 }
 
 // lastPosition returns the position of the merchant's last event, 0 for none.
-func lastPosition(c *conn, m grahak.MerchantID) (last int64, err error) {
+func lastPosition(c conn, m grahak.MerchantID) (last int64, err error) {
 	err = c.queryRow(`SELECT position FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT 1`, string(m)).Scan(&last)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
@@ -53,7 +53,7 @@ var errKeyRotated = &grahak.Error{Code: grahak.CodeKeyRotated, Message: "The mer
 // checkKey returns [errKeyRotated] unless version is the newest of the
 // merchant's sealing key, so that no write follows a rotation that was sealed
 // before it.
-func (b *batch) checkKey(tx *conn, m grahak.MerchantID, version int64) error {
+func (b *batch) checkKey(tx *sqliteConn, m grahak.MerchantID, version int64) error {
 	newest, known := b.keyVersions[m]
 	if !known {
 		err := tx.queryRow(`SELECT version FROM keysets WHERE merchant_id = $1`, string(m)).Scan(&newest)
@@ -71,23 +71,25 @@ func (b *batch) checkKey(tx *conn, m grahak.MerchantID, version int64) error {
 	return nil
 }
 
-// rotated notes that the merchant's key has another version now.
-func (b *batch) rotated(m grahak.MerchantID) { delete(b.keyVersions, m) }
+// lockAccess implements [tx]: the writer is alone.
+func (tx *sqliteConn) lockAccess() error { return nil }
+
+// lockIndex implements [tx].
+func (tx *sqliteConn) lockIndex(grahak.MerchantID) error { return nil }
+
+// lockKeys implements [tx]: the merchant's key may have another version soon.
+func (tx *sqliteConn) lockKeys(m grahak.MerchantID) error {
+	delete(tx.batch.keyVersions, m)
+	return nil
+}
 
 // flush writes what is owed before the transaction is committed: which merchants
 // have events to put in order.
-func (b *batch) flush(tx *conn) error {
+func (b *batch) flush(tx *sqliteConn) error {
 	for m := range b.positions {
 		if err := noteUnordered(tx, m); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// noteUnordered notes that the merchant has events to put in order or an index to
-// tidy.
-func noteUnordered(tx *conn, m grahak.MerchantID) error {
-	_, err := tx.exec(`INSERT INTO unordered (merchant_id) VALUES ($1) ON CONFLICT (merchant_id) DO NOTHING`, string(m))
-	return err
 }

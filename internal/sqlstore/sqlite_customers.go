@@ -1,0 +1,221 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"grahak"
+)
+
+// CreateCustomer implements [grahak.CustomerStore].
+func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) error {
+	return s.do(ctx, func(tx *sqliteConn) error {
+		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
+			return err
+		}
+		n, err := tx.exec(`INSERT INTO customers (merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (merchant_id, reference_index) DO NOTHING`,
+			string(m), string(c.ID), c.Reference[:], short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.CreatedAt.UnixMicro(), c.UpdatedAt.UnixMicro())
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return grahak.Errorf(grahak.CodeDuplicateReference, "A customer with this reference exists.")
+		}
+		if err := tx.appendEvent(m, e); err != nil {
+			return err
+		}
+		return insertToken(tx, m, token)
+	})
+}
+
+// Customer implements [grahak.CustomerStore]. SQLite runs the halves of the
+// union one after the other, so a hit by id costs one look-up; the order is not
+// relied upon.
+func (s *SQLite) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (grahak.CustomerRecord, error) {
+	var c grahak.CustomerRecord
+	err := s.lookUps.do(ctx, func(r *sqliteConn) error {
+		err := r.query(func(row row) error {
+			var err error
+			if c, err = scanCustomer(row); err == nil && c.ID == id {
+				return io.EOF
+			}
+			return err
+		}, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2
+			UNION ALL SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND reference_index = $3`,
+			string(m), string(id), reference[:])
+		if err == nil && c.ID == "" {
+			return errCustomerNotFound
+		}
+		return err
+	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return grahak.CustomerRecord{}, err
+	}
+	return c, nil
+}
+
+// UpdateCustomer implements [grahak.CustomerStore].
+func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) (bool, error) {
+	var done bool
+	err := s.do(ctx, func(tx *sqliteConn) error {
+		done = false
+		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
+			return err
+		}
+		old, err := indexesOf(tx, m, c.ID)
+		if err != nil {
+			return err
+		}
+		n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4, revision = $5, updated_at = $6
+			WHERE merchant_id = $7 AND id = $8 AND revision = $9`,
+			short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
+		if err != nil || n == 0 {
+			return err
+		}
+		added, err := old.replace(tx, m, c)
+		if err != nil {
+			return err
+		}
+		// The ordering pass adds them as well if the event says that they changed,
+		// which it does not of a customer that had none or was folded otherwise.
+		if !slices.Contains(e.Changed, grahak.FieldEmail) && !slices.Contains(e.Changed, grahak.FieldMobileNumber) {
+			if err := addKeys(tx, m, added); err != nil {
+				return err
+			}
+		}
+		if err := tx.appendEvent(m, e); err != nil {
+			return err
+		}
+		done = true
+		return insertToken(tx, m, token)
+	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return false, err
+	}
+	return done, nil
+}
+
+// EraseCustomer implements [grahak.CustomerStore].
+func (s *SQLite) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, revision int64, e grahak.Event) (bool, error) {
+	var done bool
+	err := s.do(ctx, func(tx *sqliteConn) error {
+		done = false
+		old, err := indexesOf(tx, m, id)
+		if err != nil || old.revision != revision {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), string(id)); err != nil {
+			return err
+		}
+		if _, err := old.replace(tx, m, grahak.CustomerRecord{ID: id}); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2`, string(m), string(id)); err != nil {
+			return err
+		}
+		done = true
+		return tx.appendEvent(m, e)
+	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return false, err
+	}
+	return done, nil
+}
+
+// customerExists returns nil if the customer exists.
+func customerExists(tx conn, m grahak.MerchantID, id grahak.CustomerID) error {
+	var found int
+	err := tx.queryRow(`SELECT 1 FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), string(id)).Scan(&found)
+	if errors.Is(err, sql.ErrNoRows) {
+		return errCustomerNotFound
+	}
+	return err
+}
+
+// search implements [engine]: the look-up index has the customers but for those
+// with events that are not in the chain.
+func (s *SQLite) search(r conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, limit int) ([]grahak.CustomerRecord, error) {
+	ordered, _, err := chainTotal(r, m)
+	if err != nil {
+		return nil, err
+	}
+	found, err := searchKeys(r, m, value[:], from, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	list, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1
+			AND id IN (SELECT subject FROM events WHERE merchant_id = $1 AND position > $6)
+			AND (email_index = $2 OR mobile_index = $2) AND id >= $3 AND id < $4
+		ORDER BY id DESC LIMIT $5`,
+		string(m), value[:], from, before, limit, ordered)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range found {
+		c, err := scanCustomer(r.queryRow(`SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), id))
+		if errors.Is(err, sql.ErrNoRows) {
+			err = fmt.Errorf("the look-up index of merchant %s has a customer %q who does not exist: it was altered", m, id)
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b grahak.CustomerRecord) int { return strings.Compare(string(b.ID), string(a.ID)) })
+	list = slices.CompactFunc(list, func(a, b grahak.CustomerRecord) bool { return a.ID == b.ID })
+	return list[:min(len(list), limit)], nil
+}
+
+// total implements [engine]: the chain counts up to its head, and the rest is
+// counted.
+func (s *SQLite) total(r conn, m grahak.MerchantID) (int64, error) {
+	ordered, counted, err := chainTotal(r, m)
+	if err != nil {
+		return 0, err
+	}
+	var rest int64
+	err = r.queryRow(`SELECT coalesce(sum(CASE type WHEN 'customer.created' THEN 1 WHEN 'customer.erased' THEN -1 ELSE 0 END), 0)
+		FROM events WHERE merchant_id = $1 AND position > $2`, string(m), ordered).Scan(&rest)
+	return counted + rest, err
+}
+
+// chainTotal returns the position of the chain's head, and how many customers the
+// merchant had there.
+func chainTotal(r conn, m grahak.MerchantID) (position, customers int64, err error) {
+	// The links of a segment are left out, because they fill several pages.
+	err = r.queryRow(`SELECT last_position, customers FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`, string(m)).Scan(&position, &customers)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, 0, nil
+	}
+	return position, customers, err
+}
+
+// insertToken writes token as part of tx, if there is one.
+func insertToken(tx conn, m grahak.MerchantID, token *grahak.TokenRecord) error {
+	if token == nil {
+		return nil
+	}
+	_, err := tx.exec(`INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) VALUES ($1, $2, $3, $4)`,
+		string(m), string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
+	return err
+}
+
+// PutToken implements [grahak.CustomerStore].
+func (s *SQLite) PutToken(ctx context.Context, m grahak.MerchantID, token grahak.TokenRecord) error {
+	return s.do(ctx, func(tx *sqliteConn) error {
+		if err := customerExists(tx, m, token.Customer); err != nil {
+			return err
+		}
+		return insertToken(tx, m, &token)
+	})
+}
+

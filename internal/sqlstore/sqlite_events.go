@@ -1,0 +1,143 @@
+package sqlstore
+
+import (
+	"context"
+	"time"
+
+	"grahak"
+)
+
+// appendEvent implements [tx].
+func (tx *sqliteConn) appendEvent(m grahak.MerchantID, e grahak.Event) error {
+	position, err := tx.batch.nextPosition(tx, m)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO events (merchant_id, position, id, type, subject, revision, changed, actor, request_id, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		string(m), position, string(e.ID), string(e.Type), e.Subject, e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro())
+	return err
+}
+
+// EventsOf implements [grahak.EventStore]. The positions come first, from the
+// index by subject: asked for events in order of position, SQLite would read all
+// of the merchant's.
+func (s *SQLite) EventsOf(ctx context.Context, m grahak.MerchantID, subject string) ([]grahak.Event, error) {
+	return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1
+		AND position IN (SELECT position FROM events WHERE merchant_id = $1 AND subject = $2) ORDER BY position`, string(m), subject)
+}
+
+// Pending implements [grahak.EventStore]: events have their positions from the
+// writer.
+func (s *SQLite) Pending(ctx context.Context, m grahak.MerchantID, after int64, limit int) ([]grahak.Event, error) {
+	return s.Events(ctx, m, after, limit)
+}
+
+// CountPending implements [grahak.EventStore].
+func (s *SQLite) CountPending(ctx context.Context, m grahak.MerchantID) (n int64, err error) {
+	err = s.read(ctx, func(r conn) error {
+		return r.snapshot(func() error {
+			head, _, err := chainTotal(r, m)
+			if err != nil {
+				return err
+			}
+			return r.queryRow(`SELECT count(*) FROM events WHERE merchant_id = $1 AND position > $2`, string(m), head).Scan(&n)
+		})
+	})
+	return n, err
+}
+
+// Beat implements [grahak.Store].
+func (s *SQLite) Beat(_ context.Context, self grahak.NodeID, _ []grahak.NodeID) (map[grahak.NodeID]int64, error) {
+	return map[grahak.NodeID]int64{self: 1}, nil
+}
+
+// ordered implements [engine].
+func (s *SQLite) ordered(tx conn, m grahak.MerchantID) (bool, error) {
+	head, _, err := chainTotal(tx, m)
+	if err != nil {
+		return false, err
+	}
+	last, err := lastPosition(tx, m)
+	return last == head, err
+}
+
+// Unordered implements [grahak.EventStore].
+func (s *SQLite) Unordered(ctx context.Context) (list []grahak.MerchantID, err error) {
+	err = s.vitalRead(ctx, func(r conn) error {
+		return r.query(func(row row) error {
+			var m grahak.MerchantID
+			err := row.Scan((*string)(&m))
+			list = append(list, m)
+			return err
+		}, `SELECT merchant_id FROM unordered ORDER BY merchant_id`)
+	})
+	return list, err
+}
+
+// OrderLag returns how old the oldest event is that is not in its merchant's chain,
+// 0 if all are.
+func (s *SQLite) OrderLag(ctx context.Context) (lag time.Duration, err error) {
+	var oldest time.Time
+	err = s.read(ctx, func(r conn) error {
+		return r.queryRow(`SELECT min((SELECT at FROM events WHERE merchant_id = u.merchant_id
+			AND position > coalesce((SELECT last_position FROM event_chain WHERE merchant_id = u.merchant_id ORDER BY first_position DESC LIMIT 1), 0)
+			ORDER BY position LIMIT 1)) FROM unordered u`).Scan(&oldest)
+	})
+	if err != nil || oldest.IsZero() {
+		return 0, err
+	}
+	return max(0, s.writer.clock.Now().Sub(oldest)), nil
+}
+
+// Order implements [grahak.EventStore]. It reads no block of the look-up index, so
+// that the chain goes on whatever became of one.
+func (s *SQLite) Order(ctx context.Context, m grahak.MerchantID, segment grahak.ChainSegment, _ []grahak.Event) (untidy bool, err error) {
+	head := segment.Head()
+	err = s.do(ctx, func(tx *sqliteConn) error {
+		before, err := chainHead(tx, m)
+		if err != nil {
+			return err
+		}
+		if before.Position == segment.First-1 {
+			if err := insertSegment(tx, m, segment); err != nil {
+				return err
+			}
+			keys, err := changedKeys(tx, m, segment.First, head.Position)
+			if err != nil {
+				return err
+			}
+			if err := addKeys(tx, m, keys); err != nil {
+				return err
+			}
+		}
+		untidy, err = s.tidy(tx, m, 0)
+		return err
+	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return false, err
+	}
+	return untidy, nil
+}
+
+// changedKeys returns the look-up keys of the customers that events in a range of
+// positions made or gave other values, as the customers are now.
+func changedKeys(tx conn, m grahak.MerchantID, first, last int64) (keys [][]byte, err error) {
+	err = tx.query(func(row row) error {
+		var id string
+		var email, mobile []byte
+		if err := row.Scan(&id, &email, &mobile); err != nil {
+			return err
+		}
+		for _, value := range [][]byte{email, mobile} {
+			if value != nil {
+				keys = append(keys, lookupKey(value, id))
+			}
+		}
+		return nil
+	}, `SELECT c.id, c.email_index, c.mobile_index FROM events e JOIN customers c ON c.merchant_id = e.merchant_id AND c.id = e.subject
+		WHERE e.merchant_id = $1 AND e.position BETWEEN $2 AND $3
+		AND (e.type = 'customer.created' OR e.changed LIKE '%email_address%' OR e.changed LIKE '%mobile_number%')`,
+		string(m), first, last)
+	return keys, err
+}

@@ -1,0 +1,150 @@
+package grahak
+
+import (
+	"context"
+	"encoding/hex"
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	beatInterval = 500 * time.Millisecond
+	// nodeSilence is for how long a node that does not beat is still taken for
+	// alive.
+	nodeSilence = 3 * time.Second
+	// nodeForgotten is when a node that does not beat is forgotten.
+	nodeForgotten = time.Minute
+)
+
+// nodes knows which processes serve the store, and shares the work in the
+// background among them: each piece belongs to one of those that are alive, the
+// one with the highest hash, so that few pieces change hands when a node comes or
+// goes. Nodes may disagree for a moment. Then two do the same work, of which the
+// store takes one's: who owns what saves work and decides nothing.
+//
+// Whether a node is alive is told by its beats, which a clock of this process
+// counts. Clocks of different nodes are never compared. Safe for concurrent use.
+type nodes struct {
+	store Store
+	self  NodeID
+
+	mu    sync.Mutex
+	alive []NodeID
+	seen  map[NodeID]lastBeat
+}
+
+type lastBeat struct {
+	beat int64
+	at   time.Duration // since the first look
+}
+
+// newNodes returns nodes of which none is known yet but this one.
+func newNodes(store Store, random io.Reader) (*nodes, error) {
+	var id [8]byte
+	if _, err := io.ReadFull(random, id[:]); err != nil {
+		return nil, err
+	}
+	self := NodeID("node_" + hex.EncodeToString(id[:]))
+	return &nodes{store: store, self: self, alive: []NodeID{self}, seen: make(map[NodeID]lastBeat)}, nil
+}
+
+// run beats until ctx ends. Then it tells the others that this node has gone, so
+// that they need not wait for it.
+func (n *nodes) run(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(beatInterval)
+	defer tick.Stop()
+	var elapsed time.Duration
+	failed := false
+	for {
+		gone := n.silent(elapsed, nodeForgotten)
+		beats, err := n.store.Beat(ctx, n.self, gone)
+		switch {
+		case err == nil:
+			n.learn(beats, elapsed)
+		case ctx.Err() == nil && !failed:
+			log.Error("cannot tell the other nodes that this one is alive; it will be tried again", "error", err)
+		}
+		failed = err != nil
+		select {
+		case <-ctx.Done():
+			leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_, _ = n.store.Beat(leave, "", []NodeID{n.self})
+			return
+		case <-tick.C:
+			elapsed += beatInterval
+		}
+	}
+}
+
+// learn notes the beats that were seen after elapsed.
+func (n *nodes) learn(beats map[NodeID]int64, elapsed time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id := range n.seen {
+		if _, known := beats[id]; !known {
+			delete(n.seen, id)
+		}
+	}
+	n.alive = n.alive[:0:0]
+	for id, beat := range beats {
+		last, known := n.seen[id]
+		if !known || last.beat != beat {
+			last = lastBeat{beat, elapsed}
+			n.seen[id] = last
+		}
+		if id == n.self || elapsed-last.at < nodeSilence {
+			n.alive = append(n.alive, id)
+		}
+	}
+}
+
+// silent returns the other nodes that have not beaten for the given time.
+func (n *nodes) silent(elapsed, since time.Duration) (list []NodeID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, last := range n.seen {
+		if id != n.self && elapsed-last.at >= since {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// mine returns those of the merchants whose work is this node's.
+func (n *nodes) mine(merchants []MerchantID) []MerchantID {
+	owned := merchants[:0:0]
+	for _, m := range merchants {
+		if n.owns(string(m)) {
+			owned = append(owned, m)
+		}
+	}
+	return owned
+}
+
+// owns reports whether this node does the work with the given name.
+func (n *nodes) owns(work string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	score := func(id NodeID) uint64 {
+		h := fnv.New64a()
+		_, _ = io.WriteString(h, string(id))
+		_, _ = io.WriteString(h, "/"+work)
+		// Without this, names that differ in their last letters have scores that
+		// are close to each other.
+		x := h.Sum64()
+		x ^= x >> 32
+		x *= 0xd6e8feb86659fd93
+		return x ^ x>>32
+	}
+	own := score(n.self)
+	for _, id := range n.alive {
+		if other := score(id); other > own || other == own && id > n.self {
+			return false
+		}
+	}
+	return true
+}
