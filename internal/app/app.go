@@ -49,7 +49,7 @@ type Server struct {
 	version  string
 	log      *slog.Logger
 	lock     *flock.Flock
-	store    *sqlstore.Store
+	store    *sqlstore.SQLite
 	api, ops *http.Server
 	listener struct{ api, ops net.Listener }
 	draining atomic.Bool
@@ -99,7 +99,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	metrics := telemetry.NewMetrics(opts.Version)
-	s.store, err = sqlstore.Open(ctx, sqlstore.Config{
+	s.store, err = sqlstore.OpenSQLite(ctx, sqlstore.SQLiteConfig{
 		Path:        s.cfg.Database(),
 		Environment: grahak.Environment(s.cfg.Environment),
 		Clock:       opts.Clock,

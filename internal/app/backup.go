@@ -145,7 +145,7 @@ func publish(f *os.File, path string) error {
 }
 
 // describe fills in m with what is in the store.
-func describe(ctx context.Context, store *sqlstore.Store, m *backup.Manifest) error {
+func describe(ctx context.Context, store *sqlstore.SQLite, m *backup.Manifest) error {
 	sum, err := store.Summarize(ctx)
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ const operatorLockWait = 30 * time.Second
 // server or without one. Use [OpenData].
 type Data struct {
 	Service *grahak.Service
-	Store   *sqlstore.Store
+	Store   *sqlstore.SQLite
 	Sealer  *seal.Sealer
 	// MasterKeys is read when something needs it.
 	MasterKeys *seal.MasterKeys
@@ -37,7 +37,7 @@ func OpenData(ctx context.Context, data config.Data, key config.MasterKey, log *
 	if info, err := os.Stat(data.Dir); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("the data folder %s is a file: give a folder with --data", data.Dir)
 	}
-	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: data.Database(), LockWait: operatorLockWait, Beside: true, Logger: log})
+	store, err := sqlstore.OpenSQLite(ctx, sqlstore.SQLiteConfig{Path: data.Database(), LockWait: operatorLockWait, Beside: true, Logger: log})
 	if errors.Is(err, sqlstore.ErrNoStore) {
 		return nil, fmt.Errorf("there is no data in %q: run `grahak serve` first, or give the right folder with --data", data.Dir)
 	}

@@ -22,7 +22,7 @@ func silent(string, int64, int64) {}
 // been done to the database in it.
 func MustBackUp(t testing.TB, change string) string {
 	t.Helper()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(t.TempDir(), "grahak.db"), Environment: grahak.Sandbox, Logger: slog.New(slog.DiscardHandler)})
+	store, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: filepath.Join(t.TempDir(), "grahak.db"), Environment: grahak.Sandbox, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ const demo grahak.MerchantID = "demo"
 // server is both listeners over one real service.
 type server struct {
 	service  *grahak.Service
-	store    *sqlstore.Store
+	store    *sqlstore.SQLite
 	clock    *testkit.Clock
 	metrics  *telemetry.Metrics
 	fault    atomic.Pointer[error] // why the server does not take requests, if it does not
@@ -59,7 +59,7 @@ func MustServe(tb testing.TB) *server {
 	s := &server{clock: testkit.NewClock(), metrics: telemetry.NewMetrics("v1.2.3"), log: make(chan []byte, 100_000)}
 	logger := slog.New(slog.DiscardHandler)
 	var err error
-	s.store, err = sqlstore.Open(tb.Context(), sqlstore.Config{
+	s.store, err = sqlstore.OpenSQLite(tb.Context(), sqlstore.SQLiteConfig{
 		Path:        filepath.Join(tb.TempDir(), "grahak.db"),
 		Environment: grahak.Sandbox,
 		Clock:       s.clock,

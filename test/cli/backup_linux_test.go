@@ -24,7 +24,7 @@ func MustGrow(tb testing.TB, size int) string {
 	tb.Helper()
 	data := filepath.Join(tb.TempDir(), "data")
 	testkit.Start(tb, data).Stop(tb)
-	store, err := sqlstore.Open(tb.Context(), sqlstore.Config{Path: filepath.Join(data, "grahak.db"), Logger: slog.New(slog.DiscardHandler)})
+	store, err := sqlstore.OpenSQLite(tb.Context(), sqlstore.SQLiteConfig{Path: filepath.Join(data, "grahak.db"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		tb.Fatal(err)
 	}
