@@ -78,8 +78,13 @@ var places = map[string]place{
 	"grahak/internal/telemetry": {others: []string{"github.com/prometheus/client_golang"}, denied: []string{"database/sql"}},
 	"grahak/internal/tlscert":   {ours: []string{"grahak"}, denied: []string{"net/http", "database/sql"}},
 
-	"grahak/internal/arch":      {tests: true},
-	"grahak/internal/testkit":   {tests: true},
+	"grahak/internal/arch":    {tests: true},
+	"grahak/internal/testkit": {tests: true},
+	"grahak/internal/testkit/postgres": {
+		ours:   []string{"grahak/internal/testkit"},
+		others: []string{"github.com/jackc/pgx/v5/pgconn"},
+		tests:  true,
+	},
 	"grahak/internal/storetest": {ours: []string{"grahak"}, others: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}, tests: true},
 	"grahak/bench":              {ours: []string{"grahak", "grahak/internal/sqlstore"}, tests: true},
 	"grahak/test/cli":           {tests: true},
