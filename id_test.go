@@ -2,6 +2,7 @@ package grahak_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -377,7 +378,12 @@ func TestRandomSource(t *testing.T) {
 	before := r.MustEvents(t, acme)
 
 	broken := errors.New("no entropy")
-	s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Random: iotest.ErrReader(broken)})
+	if _, err := grahak.NewService(grahak.Config{Store: r.store, Sealer: r.sealer, Random: iotest.ErrReader(broken)}); !errors.Is(err, broken) {
+		t.Errorf("a service without entropy: got %v, want the source's error", err)
+	}
+	random := &struct{ io.Reader }{rand.Reader}
+	s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Random: random})
+	random.Reader = iotest.ErrReader(broken)
 	for name, call := range map[string]func() error{
 		"create": func() error {
 			_, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("a"), false)

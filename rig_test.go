@@ -25,7 +25,7 @@ const (
 // rig is a [grahak.Service] on a store of its own, at a time that stands still.
 type rig struct {
 	*grahak.Service
-	store  *sqlstore.Store
+	store  *sqlstore.SQLite
 	sealer *seal.Sealer
 	clock  *testkit.Clock
 	folder string
@@ -66,7 +66,7 @@ func mustOpenRig(tb testing.TB, folder string, master *seal.MasterKey, clock *te
 	tb.Helper()
 	r := &rig{clock: clock, folder: folder, master: master}
 	var err error
-	r.store, err = sqlstore.Open(tb.Context(), sqlstore.Config{
+	r.store, err = sqlstore.OpenSQLite(tb.Context(), sqlstore.SQLiteConfig{
 		Path:        filepath.Join(folder, "grahak.db"),
 		Environment: grahak.Sandbox,
 		Clock:       clock,

@@ -238,11 +238,16 @@ func (a *audit) segment(ctx context.Context, segment ChainSegment) error {
 	return nil
 }
 
-// tail counts the events that are not in the chain yet, whose positions must
-// follow on it without a gap.
-func (a *audit) tail(ctx context.Context) error {
+// tail counts the events that are not in the chain yet. Those that have a position
+// already must follow on the chain without a gap, and be the next to go into it:
+// if others stand there, the end of the chain was removed.
+func (a *audit) tail(ctx context.Context) (err error) {
+	m := a.report.Merchant
+	if a.report.Pending, err = a.store.CountPending(ctx, m); err != nil {
+		return err
+	}
 	for last := a.head.Position; ; {
-		events, err := a.store.Events(ctx, a.report.Merchant, last, auditEvents)
+		events, err := a.store.Events(ctx, m, last, auditEvents)
 		if err != nil {
 			return err
 		}
@@ -251,10 +256,31 @@ func (a *audit) tail(ctx context.Context) error {
 				return faultf("the event at position %d is missing", last+1)
 			}
 			last = e.Position
-			a.report.Pending++
 		}
 		if len(events) < auditEvents {
-			return nil
+			break
+		}
+	}
+	for {
+		head, err := a.store.ChainHead(ctx, m)
+		if err != nil {
+			return err
+		}
+		behind, err := a.store.Events(ctx, m, head.Position, 1)
+		if err != nil || len(behind) == 0 {
+			return err
+		}
+		next, err := a.store.Pending(ctx, m, head.Position, 1)
+		if err != nil || len(next) > 0 && next[0].ID == behind[0].ID {
+			return err
+		}
+		// The chain may have gone on meanwhile.
+		now, err := a.store.ChainHead(ctx, m)
+		if err != nil {
+			return err
+		}
+		if now.Position == head.Position {
+			return faultf("the chain ends at position %d, but there is an event at position %d (%s): the end of the chain was removed", head.Position, behind[0].Position, behind[0].ID)
 		}
 	}
 }

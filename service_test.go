@@ -59,7 +59,7 @@ func TestReady(t *testing.T) {
 // time passes as soon as there is nothing else to do.
 type background struct {
 	*grahak.Service
-	store *sqlstore.Store
+	store *sqlstore.SQLite
 	log   *lockedBuffer
 	end   func() // stops Run and waits for it
 }
@@ -87,7 +87,7 @@ func (l *lockedBuffer) String() string {
 func MustBackground(t *testing.T) *background {
 	t.Helper()
 	folder := t.TempDir()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(folder, "grahak.db"), Environment: grahak.Sandbox, Logger: discard})
+	store, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: filepath.Join(folder, "grahak.db"), Environment: grahak.Sandbox, Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}

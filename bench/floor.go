@@ -46,7 +46,7 @@ func measureFloor(ctx context.Context, dir string, goroutines int, d time.Durati
 	// The same as Grahak sets for itself.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	var seen commits
-	store, err := sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(dir, "floor.db"), Environment: domain.Sandbox, Observer: &seen})
+	store, err := sqlstore.OpenSQLite(ctx, sqlstore.SQLiteConfig{Path: filepath.Join(dir, "floor.db"), Environment: domain.Sandbox, Observer: &seen})
 	if err != nil {
 		return result, err
 	}
@@ -92,7 +92,7 @@ func measureFloor(ctx context.Context, dir string, goroutines int, d time.Durati
 }
 
 // floorMerchant makes the merchant, whose keys nobody opens.
-func floorMerchant(ctx context.Context, store *sqlstore.Store, id domain.MerchantID) error {
+func floorMerchant(ctx context.Context, store *sqlstore.SQLite, id domain.MerchantID) error {
 	const master = "floor"
 	if _, err := store.MasterKeyID(ctx, master); err != nil {
 		return err

@@ -21,9 +21,9 @@ import (
 )
 
 // MustOpenWith opens a store that has merchants with keys.
-func MustOpenWith(t testing.TB, merchants ...grahak.MerchantID) *sqlstore.Store {
+func MustOpenWith(t testing.TB, merchants ...grahak.MerchantID) *sqlstore.SQLite {
 	t.Helper()
-	s := MustOpen(t, sqlstore.Config{})
+	s := MustOpen(t, sqlstore.SQLiteConfig{})
 	at := time.Date(2026, time.March, 17, 14, 13, 37, 0, time.UTC)
 	if _, err := s.MasterKeyID(t.Context(), "0123456789abcdef"); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func MustOpenWith(t testing.TB, merchants ...grahak.MerchantID) *sqlstore.Store 
 func sealedOf(n int) []byte { return bytes.Repeat(fmt.Appendf(nil, "sealed-%08d.", n), 20) }
 
 // put writes the n-th customer of a copy's tests.
-func put(ctx context.Context, s *sqlstore.Store, m grahak.MerchantID, n int) error {
+func put(ctx context.Context, s *sqlstore.SQLite, m grahak.MerchantID, n int) error {
 	c := grahak.CustomerRecord{
 		ID: grahak.CustomerID(fmt.Sprintf("cst_%016d", n)), Sealed: grahak.Sealed{Bytes: sealedOf(n), Version: 1},
 		Revision: 1, CreatedAt: time.UnixMicro(int64(n)), UpdatedAt: time.UnixMicro(int64(n)),
@@ -56,7 +56,7 @@ func put(ctx context.Context, s *sqlstore.Store, m grahak.MerchantID, n int) err
 func silent(_, _ int64) {}
 
 // MustCopy copies the store into a new file of mode 0600.
-func MustCopy(t testing.TB, s *sqlstore.Store) string {
+func MustCopy(t testing.TB, s *sqlstore.SQLite) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy.db")
 	MustWrite(t, path, nil)
@@ -67,7 +67,7 @@ func MustCopy(t testing.TB, s *sqlstore.Store) string {
 }
 
 // MustOpenCopy opens a copy and closes it when the test ends.
-func MustOpenCopy(t testing.TB, path string) *sqlstore.Store {
+func MustOpenCopy(t testing.TB, path string) *sqlstore.SQLite {
 	t.Helper()
 	s, err := sqlstore.OpenCopy(t.Context(), path)
 	if err != nil {
@@ -166,11 +166,9 @@ func TestSummarize(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.EraseCustomer(t.Context(), acme, "cst_0000000000000002", grahak.Event{ID: "evt_x", Type: grahak.EventCustomerErased, Subject: "cst_0000000000000002", Actor: "key_0", At: time.UnixMicro(9)}); err != nil {
-		t.Fatal(err)
-	}
+	MustErase(t, s, record(2, 0))
 	segment := grahak.ChainSegment{First: 1, Links: []grahak.Link{{1}, {2}, {3}}, Customers: 2, Proof: grahak.Index{9}}
-	if _, err := s.Order(t.Context(), acme, segment); err != nil {
+	if _, err := s.Order(t.Context(), acme, segment, nil); err != nil {
 		t.Fatal(err)
 	}
 	newest, err := sqlstore.NewestSchema()
@@ -182,7 +180,7 @@ func TestSummarize(t *testing.T) {
 		{ID: "beta", Customers: 3, Events: 4},
 		{ID: "empty", Events: 1},
 	}}
-	for what, store := range map[string]*sqlstore.Store{"store": s, "copy": MustOpenCopy(t, MustCopy(t, s))} {
+	for what, store := range map[string]*sqlstore.SQLite{"store": s, "copy": MustOpenCopy(t, MustCopy(t, s))} {
 		if got, err := store.Summarize(t.Context()); err != nil || !cmp.Equal(want, got) {
 			t.Errorf("the %s (%v) (-want +got):\n%s", what, err, cmp.Diff(want, got))
 		}

@@ -11,7 +11,7 @@ import (
 // once, whatever its bounds are.
 func TestPagesAreCompiledOnce(t *testing.T) {
 	t.Parallel()
-	s := MustOpenAcme(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 	MustCreate(t, s, 0, 8)
 	// Each connection gets its turn more than once.
 	for limit := range 40 {

@@ -96,7 +96,7 @@ func (tx Tx) CheckIndex(m grahak.MerchantID) (levels map[int64]int, err error) {
 
 // Write has the writer run fn among the store's own writes.
 func (s *SQLite) Write(ctx context.Context, fn func(Tx) error) error {
-	return s.write(ctx, func(c *sqliteConn) error { return fn(Tx{c}) })
+	return s.do(ctx, func(c *sqliteConn) error { return fn(Tx{c}) })
 }
 
 // Path is the database file.

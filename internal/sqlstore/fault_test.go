@@ -16,7 +16,7 @@ import (
 
 // MustLimitPages lets the database grow by so many pages and no further, which
 // SQLite reports as a full disk.
-func MustLimitPages(t testing.TB, s *sqlstore.Store, more int) {
+func MustLimitPages(t testing.TB, s *sqlstore.SQLite, more int) {
 	t.Helper()
 	err := s.Write(t.Context(), func(tx sqlstore.Tx) error {
 		pages, err := tx.QueryInt(`PRAGMA page_count`)
@@ -33,7 +33,7 @@ func MustLimitPages(t testing.TB, s *sqlstore.Store, more int) {
 
 func TestDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpenAcme(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
 	MustCreate(t, s, 0, 10)
 	MustLimitPages(t, s, 6)
 
@@ -69,10 +69,10 @@ func TestDiskFull(t *testing.T) {
 	wantWritten(t, s, written...)
 	wantSound(t, s)
 	MustClose(t, s)
-	wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), written...)
+	wantWritten(t, MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), written...)
 }
 
-func wantSound(t testing.TB, s *sqlstore.Store) {
+func wantSound(t testing.TB, s *sqlstore.SQLite) {
 	t.Helper()
 	found, err := s.Check(t.Context())
 	if err != nil || len(found) > 0 {
@@ -82,7 +82,7 @@ func wantSound(t testing.TB, s *sqlstore.Store) {
 
 // TestLockHeldTooLong lets another process write for longer than a write waits.
 func TestLockHeldTooLong(t *testing.T) {
-	s := MustOpenAcme(t, sqlstore.Config{LockWait: 50 * time.Millisecond})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{LockWait: 50 * time.Millisecond})
 	MustCreate(t, s, 0, 10)
 	db := MustOpenRaw(t, s)
 	MustExec(t, db, `BEGIN IMMEDIATE`)
@@ -102,7 +102,7 @@ func TestLockHeldTooLong(t *testing.T) {
 
 // TestLockHeldForAWhile lets another process write for less than a write waits.
 func TestLockHeldForAWhile(t *testing.T) {
-	s := MustOpenAcme(t, sqlstore.Config{LockWait: time.Minute})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{LockWait: time.Minute})
 	db := MustOpenRaw(t, s)
 	MustExec(t, db, `BEGIN IMMEDIATE`)
 	outcome := make(chan error, 1)
@@ -136,7 +136,7 @@ func TestDamagedPage(t *testing.T) {
 	copy(data[at:at+page], bytes.Repeat([]byte{0xa5}, page))
 	MustWrite(t, path, data)
 
-	s := MustOpenAcme(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
 	c := record(victim, 100)
 	_, err := s.Customer(t.Context(), acme, c.ID, grahak.Index{})
 	wantCode(t, "read by id", err, grahak.CodeUnavailable)
@@ -173,7 +173,7 @@ func TestDamagedPage(t *testing.T) {
 func TestCheckpoint(t *testing.T) {
 	const lockWait, padding, most = 7 * time.Second, 32 << 10, 1000
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpenAcme(t, sqlstore.Config{Path: path, LockWait: lockWait})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path, LockWait: lockWait})
 	s.Checkpoint(2*time.Millisecond, 32)
 	stop := make(chan struct{})
 	var reading sync.WaitGroup
@@ -223,7 +223,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	MustClose(t, s)
-	again := MustOpenAcme(t, sqlstore.Config{Path: path})
+	again := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
 	wantSound(t, again)
 	list, total, err := again.Customers(t.Context(), acme, grahak.CustomerRange{}, 1<<20, 0)
 	if err != nil || total != int64(written) || len(list) != written {

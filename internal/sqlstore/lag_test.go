@@ -13,7 +13,7 @@ import (
 func TestOrderLag(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock()
-	s := MustOpen(t, sqlstore.Config{Clock: clock})
+	s := MustOpen(t, sqlstore.SQLiteConfig{Clock: clock})
 	wantLag := func(want time.Duration) {
 		t.Helper()
 		got, err := s.OrderLag(t.Context())
@@ -24,7 +24,7 @@ func TestOrderLag(t *testing.T) {
 	}
 	order := func(m grahak.MerchantID) {
 		t.Helper()
-		if _, err := s.Order(t.Context(), m, grahak.ChainSegment{First: 1, Links: make([]grahak.Link, 1)}); err != nil {
+		if _, err := s.Order(t.Context(), m, grahak.ChainSegment{First: 1, Links: make([]grahak.Link, 1)}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

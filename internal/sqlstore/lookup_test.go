@@ -15,7 +15,7 @@ import (
 )
 
 // MustWork runs fn among the store's own writes.
-func MustWork(t testing.TB, s *sqlstore.Store, fn func(tx sqlstore.Tx) error) {
+func MustWork(t testing.TB, s *sqlstore.SQLite, fn func(tx sqlstore.Tx) error) {
 	t.Helper()
 	if err := s.Write(t.Context(), fn); err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func MustWork(t testing.TB, s *sqlstore.Store, fn func(tx sqlstore.Tx) error) {
 // removed between steps of merges of any size, and every search finds what the
 // set has, whatever has been merged so far. Ids are long, so that blocks hold few.
 func TestLookUpIndex(t *testing.T) {
-	s := MustOpen(t, sqlstore.Config{})
+	s := MustOpen(t, sqlstore.SQLiteConfig{})
 	// The first is the start of the second, and the last is above all.
 	values := []string{"\x00\x00\x00\x00\x00\x00\x00\x01", "\x00\x00\x00\x00\x00\x00\x00\x02", "\xff\xff\xff\xff\xff\xff\xff\xff"}
 	id := func(n int) string { return fmt.Sprintf("%03d", n) + strings.Repeat("x", 200) }
@@ -153,7 +153,7 @@ func TestLookUpIndex(t *testing.T) {
 // way the merchant is listed as one with something to do, and everything is
 // found that is there; what is erased meanwhile does not come back.
 func TestTidyInSteps(t *testing.T) {
-	s := MustOpenAcme(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 	// Two keys of each customer, in blocks of which each holds few of such ids.
 	const customers, segments = 1100, 4
 	long := func(n int) grahak.CustomerRecord {
@@ -197,9 +197,7 @@ func TestTidyInSteps(t *testing.T) {
 			wantAll("in the middle of a merge")
 			for n := 0; n < customers; n += 7 {
 				c := long(n)
-				if err := s.EraseCustomer(t.Context(), acme, c.ID, grahak.Event{ID: grahak.EventID(fmt.Sprint("evt_erased_", n)), Type: grahak.EventCustomerErased, Subject: string(c.ID)}); err != nil {
-					t.Fatal(err)
-				}
+				MustErase(t, s, c)
 				gone[n] = true
 			}
 		}
@@ -226,7 +224,7 @@ func TestTidyInSteps(t *testing.T) {
 }
 
 // MustTidy takes all steps of the merges that are due.
-func MustTidy(t testing.TB, s *sqlstore.Store, m grahak.MerchantID) {
+func MustTidy(t testing.TB, s *sqlstore.SQLite, m grahak.MerchantID) {
 	t.Helper()
 	for more := true; more; {
 		var err error
@@ -238,7 +236,7 @@ func MustTidy(t testing.TB, s *sqlstore.Store, m grahak.MerchantID) {
 
 // MustOrder puts the events from one position to another in order, as one
 // segment, and reports whether there is more to tidy.
-func MustOrder(t testing.TB, s *sqlstore.Store, m grahak.MerchantID, first, last int) bool {
+func MustOrder(t testing.TB, s *sqlstore.SQLite, m grahak.MerchantID, first, last int) bool {
 	t.Helper()
 	head, err := s.ChainHead(t.Context(), m)
 	if err != nil || head.Position != int64(first-1) {
@@ -259,7 +257,7 @@ func MustOrder(t testing.TB, s *sqlstore.Store, m grahak.MerchantID, first, last
 			segment.Customers--
 		}
 	}
-	more, err := s.Order(t.Context(), m, segment)
+	more, err := s.Order(t.Context(), m, segment, events)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +266,7 @@ func MustOrder(t testing.TB, s *sqlstore.Store, m grahak.MerchantID, first, last
 
 // wantUnordered fails the test unless exactly the given merchants have something
 // to put in order or to tidy.
-func wantUnordered(t testing.TB, s *sqlstore.Store, want ...grahak.MerchantID) {
+func wantUnordered(t testing.TB, s *sqlstore.SQLite, want ...grahak.MerchantID) {
 	t.Helper()
 	got, err := s.Unordered(t.Context())
 	if err != nil || !slices.Equal(got, want) {
@@ -283,7 +281,7 @@ func TestDamagedBlock(t *testing.T) {
 	for name, keys := range map[string][]byte{"cut off": {0xff, 0}, "empty": {}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := MustOpenAcme(t, sqlstore.Config{})
+			s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 			MustCreate(t, s, 0, 4)
 			MustOrder(t, s, acme, 1, 5)
 			MustTidy(t, s, acme)
@@ -298,9 +296,7 @@ func TestDamagedBlock(t *testing.T) {
 			if _, _, err := s.FindCustomers(t.Context(), acme, grahak.CustomerIndex{Mobile: c.Mobile}, grahak.CustomerRange{}, 2); err == nil || !strings.Contains(err.Error(), "acme") {
 				t.Errorf("a search in the damaged block: %v, want an error that names the merchant", err)
 			}
-			if err := s.EraseCustomer(t.Context(), acme, c.ID, grahak.Event{ID: "evt_erased", Type: grahak.EventCustomerErased, Subject: string(c.ID)}); err != nil {
-				t.Errorf("an erase of a customer in the damaged block: %v", err)
-			}
+			MustErase(t, s, c)
 			MustCreate(t, s, 10, 12)
 			MustOrder(t, s, acme, 6, 8)
 			if head, err := s.ChainHead(t.Context(), acme); err != nil || head.Position != 8 {

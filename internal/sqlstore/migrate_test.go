@@ -76,10 +76,10 @@ func migrated(n int) grahak.CustomerRecord {
 func TestMigrateFirstSchema(t *testing.T) {
 	const customers = 200
 	path := MustMakeFirstSchema(t, customers)
-	_, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path})
+	_, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path})
 	wantSentence(t, err, "schema version 1", "grahak serve")
 
-	s := MustOpen(t, sqlstore.Config{Path: path})
+	s := MustOpen(t, sqlstore.SQLiteConfig{Path: path})
 	at := record(0, 0).CreatedAt
 	states, err := s.SealStates(t.Context())
 	if err != nil {
@@ -126,10 +126,7 @@ func TestMigrateFirstSchema(t *testing.T) {
 	update(5, grahak.FieldFirstName)
 	update(6, grahak.FieldEmail)
 	update(150, grahak.FieldLastName)
-	c := migrated(7)
-	if err := s.EraseCustomer(t.Context(), acme, c.ID, grahak.Event{ID: "evt_erased", Type: grahak.EventCustomerErased, Subject: string(c.ID)}); err != nil {
-		t.Fatal(err)
-	}
+	MustErase(t, s, migrated(7))
 	MustWalk(t, s, acme)
 	total(customers - 1)
 	wantSearchable := func(what string) {
@@ -182,14 +179,14 @@ func TestMigrateFirstSchema(t *testing.T) {
 	diff(t, "merchants to walk through at last", 0, len(rotating), err)
 	wantSound(t, s)
 	MustClose(t, s)
-	s = MustOpen(t, sqlstore.Config{Path: path})
+	s = MustOpen(t, sqlstore.SQLiteConfig{Path: path})
 	wantSearchable("opened again")
 }
 
 // TestWalkIsTidied has all events in order before the walk gives customers their
 // indexes: what it adds is still to be merged, by whoever puts events in order.
 func TestWalkIsTidied(t *testing.T) {
-	s := MustOpen(t, sqlstore.Config{Path: MustMakeFirstSchema(t, 4)})
+	s := MustOpen(t, sqlstore.SQLiteConfig{Path: MustMakeFirstSchema(t, 4)})
 	MustOrder(t, s, acme, 1, 7)
 	MustOrder(t, s, "empty", 1, 1)
 	wantUnordered(t, s)
@@ -203,7 +200,7 @@ func TestWalkIsTidied(t *testing.T) {
 
 // MustWalk seals the merchant's customers anew, as what record makes of their
 // numbers, some at a time.
-func MustWalk(t testing.TB, s *sqlstore.Store, m grahak.MerchantID) {
+func MustWalk(t testing.TB, s *sqlstore.SQLite, m grahak.MerchantID) {
 	t.Helper()
 	const step = 15
 	for {

@@ -18,7 +18,7 @@ import (
 func MustMake(t testing.TB, customers int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpenAcme(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
 	MustCreateConcurrently(t, s, 0, customers)
 	MustClose(t, s)
 	return path
@@ -58,7 +58,7 @@ func wantSentence(t testing.TB, err error, words ...string) {
 
 func TestFilesAreTheOwnersOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	MustCreate(t, MustOpenAcme(t, sqlstore.Config{Path: path}), 0, 10)
+	MustCreate(t, MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), 0, 10)
 	files, err := filepath.Glob(path + "*")
 	if err != nil || len(files) != 3 {
 		t.Fatalf("an open store has the files %v (%v), want the database and two beside it", files, err)
@@ -82,13 +82,13 @@ func TestAnyPath(t *testing.T) {
 				t.Fatal(err)
 			}
 			path = filepath.Join(path, name+".db")
-			s := MustOpenAcme(t, sqlstore.Config{Path: path})
+			s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
 			MustCreate(t, s, 0, 3)
 			MustClose(t, s)
 			if _, err := os.Stat(path); err != nil {
 				t.Error(err)
 			}
-			wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), 0, 1, 2)
+			wantWritten(t, MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), 0, 1, 2)
 		})
 	}
 }
@@ -96,7 +96,7 @@ func TestAnyPath(t *testing.T) {
 func TestOpenWithoutAStore(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "grahak.db")
-	if _, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path}); !errors.Is(err, sqlstore.ErrNoStore) {
+	if _, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path}); !errors.Is(err, sqlstore.ErrNoStore) {
 		t.Errorf("open where there is none: %v, want ErrNoStore", err)
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
@@ -104,39 +104,39 @@ func TestOpenWithoutAStore(t *testing.T) {
 	}
 	// So does a first start leave the file that was killed early.
 	MustWrite(t, path, nil)
-	if _, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path}); !errors.Is(err, sqlstore.ErrNoStore) {
+	if _, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path}); !errors.Is(err, sqlstore.ErrNoStore) {
 		t.Errorf("open an empty file: %v, want ErrNoStore", err)
 	}
 	if files, err := filepath.Glob(path + "*"); err != nil || len(files) != 1 || len(MustRead(t, path)) > 0 {
 		t.Errorf("the empty file was filled, or there are files beside it: %v (%v)", files, err)
 	}
-	MustCreate(t, MustOpenAcme(t, sqlstore.Config{Path: path}), 0, 1)
+	MustCreate(t, MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), 0, 1)
 
 	missing := filepath.Join(dir, "missing")
 	for _, env := range []grahak.Environment{"", grahak.Sandbox} {
-		_, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(missing, "grahak.db"), Environment: env})
+		_, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: filepath.Join(missing, "grahak.db"), Environment: env})
 		if env == "" && errors.Is(err, sqlstore.ErrNoStore) {
 			continue
 		}
 		wantSentence(t, err, missing)
 	}
-	_, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: dir, Environment: grahak.Sandbox})
+	_, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: dir, Environment: grahak.Sandbox})
 	wantSentence(t, err, dir)
 }
 
 func TestEnvironment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpenAcme(t, sqlstore.Config{Path: path, Environment: grahak.Production})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path, Environment: grahak.Production})
 	MustCreate(t, s, 0, 1)
 	MustClose(t, s)
 	before := MustRead(t, path)
-	_, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, Environment: grahak.Sandbox})
+	_, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, Environment: grahak.Sandbox})
 	wantSentence(t, err, filepath.Dir(path), "production", "sandbox")
 	if !bytes.Equal(MustRead(t, path), before) {
 		t.Error("the refused opening changed the file")
 	}
 	for _, env := range []grahak.Environment{"", grahak.Production} {
-		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, Environment: env})
+		s, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, Environment: env})
 		if err != nil {
 			t.Fatalf("open as %q: %v", env, err)
 		}
@@ -155,7 +155,7 @@ func TestNewerSchema(t *testing.T) {
 	db.Close()
 	before := MustRead(t, path)
 	for _, env := range []grahak.Environment{"", grahak.Sandbox} {
-		_, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, Environment: env})
+		_, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, Environment: env})
 		wantSentence(t, err, filepath.Dir(path), "9000", "newer")
 	}
 	if !bytes.Equal(MustRead(t, path), before) {
@@ -182,7 +182,7 @@ func TestOpenDamagedFile(t *testing.T) {
 			for _, env := range []grahak.Environment{"", grahak.Sandbox} {
 				path := filepath.Join(t.TempDir(), "grahak.db")
 				MustWrite(t, path, data)
-				s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, Environment: env})
+				s, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, Environment: env})
 				if err == nil {
 					MustClose(t, s)
 				}
@@ -202,13 +202,13 @@ func TestOpenBesideALockHolder(t *testing.T) {
 	MustExec(t, db, `BEGIN IMMEDIATE`)
 	const wait = 50 * time.Millisecond
 	// A command writes nothing to open, so it can read at once.
-	s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, LockWait: wait})
+	s, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, LockWait: wait})
 	if err != nil {
 		t.Fatalf("open for a command: %v", err)
 	}
 	defer s.Close()
 	wantWritten(t, s, count(0, 500)...)
-	if _, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, Environment: grahak.Sandbox, LockWait: wait}); err != nil {
+	if _, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, Environment: grahak.Sandbox, LockWait: wait}); err != nil {
 		wantSentence(t, err, path, "locked by another process")
 	}
 	MustExec(t, db, `ROLLBACK`)

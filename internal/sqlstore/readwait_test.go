@@ -16,7 +16,7 @@ import (
 // is that of a bubble.
 func TestReadsWaitForAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := MustOpenAcme(t, sqlstore.Config{})
+		s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 		release := s.HoldReaders()
 		start := time.Now()
 		err := s.Ping(t.Context())

@@ -26,7 +26,7 @@ import (
 func TestStore(t *testing.T) {
 	statements := make(map[string]bool)
 	storetest.Run(t, func(t testing.TB) grahak.Store {
-		s := MustOpen(t, sqlstore.Config{})
+		s := MustOpen(t, sqlstore.SQLiteConfig{})
 		t.Cleanup(func() {
 			for _, query := range s.Statements() {
 				statements[query] = true
@@ -52,7 +52,7 @@ var (
 // Statements that read a merchant's rows from one end, and stop at the first.
 var endOnly = []string{
 	`SELECT position FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT 1`,
-	`SELECT last_position, customers, substr(links, -32) FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`,
+	`SELECT last_position, customers, substr(links, length(links) - 31) FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`,
 	`SELECT last_position, customers FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`,
 	// At the end of a rotation all customers are looked at once more.
 	`SELECT id FROM customers WHERE merchant_id = $1 AND key_version <> $2 LIMIT 1`,
@@ -66,7 +66,7 @@ const sortsFew = `SELECT hash, expires_at FROM client_auth_tokens WHERE merchant
 // checkPlans fails the test if a statement on a table that grows reads rows that
 // it does not need, or sorts what an index has in order.
 func checkPlans(t *testing.T, statements map[string]bool) {
-	s := MustOpenAcme(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 	db := MustOpenRaw(t, s)
 	checked, paged := 0, 0
 	for query := range statements {
@@ -109,13 +109,13 @@ func checkPlans(t *testing.T, statements map[string]bool) {
 // MustOpenAcme opens a store with the merchant acme, in a folder of its own unless
 // cfg names a path, and closes it when the test ends. cfg's observer sees nothing
 // of how the merchant is made.
-func MustOpenAcme(t testing.TB, cfg sqlstore.Config) *sqlstore.Store {
+func MustOpenAcme(t testing.TB, cfg sqlstore.SQLiteConfig) *sqlstore.SQLite {
 	t.Helper()
 	if cfg.Path == "" {
 		cfg.Path = filepath.Join(t.TempDir(), "grahak.db")
 	}
 	if info, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		first := MustOpen(t, sqlstore.Config{Path: cfg.Path, Environment: cfg.Environment})
+		first := MustOpen(t, sqlstore.SQLiteConfig{Path: cfg.Path, Environment: cfg.Environment})
 		if err := createMerchant(t.Context(), first, acme); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func MustOpenAcme(t testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 }
 
 // createMerchant writes a merchant, with keys that nobody opens.
-func createMerchant(ctx context.Context, s *sqlstore.Store, id grahak.MerchantID) error {
+func createMerchant(ctx context.Context, s *sqlstore.SQLite, id grahak.MerchantID) error {
 	const master = "mk_test"
 	if _, err := s.MasterKeyID(ctx, master); err != nil {
 		return err
@@ -137,7 +137,7 @@ func createMerchant(ctx context.Context, s *sqlstore.Store, id grahak.MerchantID
 
 // MustOpen opens a store, in a folder of its own unless cfg names a path,
 // without making anything in it, and closes it when the test ends.
-func MustOpen(t testing.TB, cfg sqlstore.Config) *sqlstore.Store {
+func MustOpen(t testing.TB, cfg sqlstore.SQLiteConfig) *sqlstore.SQLite {
 	t.Helper()
 	if cfg.Path == "" {
 		cfg.Path = filepath.Join(t.TempDir(), "grahak.db")
@@ -147,7 +147,7 @@ func MustOpen(t testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 	}
 	// The tests look at what callers are told.
 	cfg.Logger = slog.New(slog.DiscardHandler)
-	s, err := sqlstore.Open(t.Context(), cfg)
+	s, err := sqlstore.OpenSQLite(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func MustOpen(t testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 }
 
 // MustClose closes the store; it may have been closed before.
-func MustClose(t testing.TB, s *sqlstore.Store) {
+func MustClose(t testing.TB, s *sqlstore.SQLite) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Errorf("close the store: %v", err)
@@ -164,7 +164,7 @@ func MustClose(t testing.TB, s *sqlstore.Store) {
 }
 
 // MustOpenRaw opens the database of the store as another process would.
-func MustOpenRaw(t testing.TB, s *sqlstore.Store) *sql.DB { return MustOpenFile(t, s.Path()) }
+func MustOpenRaw(t testing.TB, s *sqlstore.SQLite) *sql.DB { return MustOpenFile(t, s.Path()) }
 
 // MustOpenFile opens a database file as another process would.
 func MustOpenFile(t testing.TB, path string) *sql.DB {
@@ -244,13 +244,13 @@ func created(c grahak.CustomerRecord) grahak.Event {
 }
 
 // create writes the n-th customer.
-func create(ctx context.Context, s *sqlstore.Store, n int) error {
+func create(ctx context.Context, s *sqlstore.SQLite, n int) error {
 	c := record(n, 100)
 	return s.CreateCustomer(ctx, acme, c, created(c), nil)
 }
 
 // MustCreate writes the customers from first up to but not last.
-func MustCreate(t testing.TB, s *sqlstore.Store, first, last int) {
+func MustCreate(t testing.TB, s *sqlstore.SQLite, first, last int) {
 	t.Helper()
 	for n := first; n < last; n++ {
 		if err := create(t.Context(), s, n); err != nil {
@@ -259,9 +259,21 @@ func MustCreate(t testing.TB, s *sqlstore.Store, first, last int) {
 	}
 }
 
+// MustErase erases c, which is as it is stored.
+func MustErase(t testing.TB, s *sqlstore.SQLite, c grahak.CustomerRecord) {
+	t.Helper()
+	e := grahak.Event{
+		ID: grahak.EventID("evt_erased_" + c.ID[4:]), Type: grahak.EventCustomerErased,
+		Subject: string(c.ID), Revision: c.Revision + 1, Actor: "key_0", At: c.UpdatedAt,
+	}
+	if done, err := s.EraseCustomer(t.Context(), acme, c.ID, c.Revision, e); err != nil || !done {
+		t.Fatalf("erase customer %s: %t, %v", c.ID, done, err)
+	}
+}
+
 // wantWritten fails the test unless the store holds exactly the customers with
 // the given numbers, whole, each with its one event, behind the merchant's own.
-func wantWritten(t testing.TB, s *sqlstore.Store, numbers ...int) {
+func wantWritten(t testing.TB, s *sqlstore.SQLite, numbers ...int) {
 	t.Helper()
 	list, total, err := s.Customers(t.Context(), acme, grahak.CustomerRange{}, 1<<20, 0)
 	if err != nil {

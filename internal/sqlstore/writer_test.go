@@ -36,7 +36,7 @@ func (c *commits) all() []int {
 
 // MustBlock keeps the writer inside a transaction until the function that it
 // returns is called, so that the writes that come meanwhile share a batch.
-func MustBlock(t testing.TB, s *sqlstore.Store) (release func()) {
+func MustBlock(t testing.TB, s *sqlstore.SQLite) (release func()) {
 	t.Helper()
 	started, gate, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var once sync.Once
@@ -64,7 +64,7 @@ func MustBlock(t testing.TB, s *sqlstore.Store) (release func()) {
 
 // MustQueue starts a write behind a blocked writer and returns, when it waits
 // in the queue, a channel with its later outcome.
-func MustQueue(t testing.TB, s *sqlstore.Store, write func() error) <-chan error {
+func MustQueue(t testing.TB, s *sqlstore.SQLite, write func() error) <-chan error {
 	t.Helper()
 	before := s.QueueLen()
 	outcome := make(chan error, 1)
@@ -76,7 +76,7 @@ func MustQueue(t testing.TB, s *sqlstore.Store, write func() error) <-chan error
 // TestCommitsReachTheDisk looks at the settings that make SQLite wait for the
 // disk: nothing that a test can do to a process shows whether they are right.
 func TestCommitsReachTheDisk(t *testing.T) {
-	s := MustOpenAcme(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 	err := s.Write(t.Context(), func(tx sqlstore.Tx) error {
 		for pragma, want := range map[string]int{
 			"PRAGMA synchronous":        2, // FULL
@@ -95,7 +95,7 @@ func TestCommitsReachTheDisk(t *testing.T) {
 
 func TestWritesThatWaitShareACommit(t *testing.T) {
 	var seen commits
-	s := MustOpenAcme(t, sqlstore.Config{Observer: &seen})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Observer: &seen})
 	const n = sqlstore.MaxBatch + 44
 	release := MustBlock(t, s)
 	var writes sync.WaitGroup
@@ -121,7 +121,7 @@ func TestWriterWaitsForNoMore(t *testing.T) {
 	path := MustMake(t, 0)
 	synctest.Test(t, func(t *testing.T) {
 		var seen commits
-		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, Observer: &seen})
+		s, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, Observer: &seen})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestWriterWaitsForNoMore(t *testing.T) {
 func TestWaitForTheWriterIsBounded(t *testing.T) {
 	path := MustMake(t, 0)
 	synctest.Test(t, func(t *testing.T) {
-		s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path})
+		s, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestCallersOutwaitTheLock(t *testing.T) {
 			t.Run(fmt.Sprintf("%v, beside a server %t", lockWait, beside), func(t *testing.T) {
 				path := MustMake(t, 0)
 				synctest.Test(t, func(t *testing.T) {
-					s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, LockWait: lockWait, Beside: beside})
+					s, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path, LockWait: lockWait, Beside: beside})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -208,7 +208,7 @@ func TestCallersOutwaitTheLock(t *testing.T) {
 }
 
 func TestContextThatEndsBeforeTheWriteBegins(t *testing.T) {
-	s := MustOpenAcme(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 	release := MustBlock(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := MustQueue(t, s, func() error {
@@ -233,7 +233,7 @@ func TestContextThatEndsBeforeTheWriteBegins(t *testing.T) {
 // batch runs.
 func TestContextThatEndsAfterTheWriteBegan(t *testing.T) {
 	var seen commits
-	s := MustOpenAcme(t, sqlstore.Config{Observer: &seen})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Observer: &seen})
 	release := MustBlock(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	outcomes := []<-chan error{
@@ -304,7 +304,7 @@ func TestFaultInOneWrite(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := MustOpenAcme(t, sqlstore.Config{})
+			s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 			MustCreate(t, s, 1, 2)
 			release := MustBlock(t, s)
 			before := MustQueue(t, s, func() error { return create(t.Context(), s, 2) })
@@ -329,7 +329,7 @@ func TestFaultInOneWrite(t *testing.T) {
 // transaction: those after it need the new version, and those before it the old.
 func TestRotationWithinABatch(t *testing.T) {
 	var seen commits
-	s := MustOpenAcme(t, sqlstore.Config{Observer: &seen})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Observer: &seen})
 	k, err := s.Keyset(t.Context(), acme)
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +378,7 @@ func TestRotationWithinABatch(t *testing.T) {
 // TestOrderWithinABatch puts events in order in a transaction with writes of later
 // ones: the merchant still has something to do.
 func TestOrderWithinABatch(t *testing.T) {
-	s := MustOpenAcme(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 	MustCreate(t, s, 0, 3)
 	release := MustBlock(t, s)
 	events, err := s.Events(t.Context(), acme, 0, 10)
@@ -391,7 +391,7 @@ func TestOrderWithinABatch(t *testing.T) {
 	}
 	outcomes := []<-chan error{
 		MustQueue(t, s, func() error {
-			_, err := s.Order(t.Context(), acme, segment)
+			_, err := s.Order(t.Context(), acme, segment, events)
 			return err
 		}),
 		MustQueue(t, s, func() error { return create(t.Context(), s, 3) }),
@@ -409,7 +409,7 @@ func TestOrderWithinABatch(t *testing.T) {
 }
 
 func TestFullQueue(t *testing.T) {
-	s := MustOpenAcme(t, sqlstore.Config{})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
 	release := MustBlock(t, s)
 	var waiting sync.WaitGroup
 	for i := range s.QueueCap() {
@@ -446,7 +446,7 @@ func TestFullQueue(t *testing.T) {
 
 func TestCloseFinishesWhatWaits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpenAcme(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
 	release := MustBlock(t, s)
 	const n = 20
 	outcomes := make([]<-chan error, n)
@@ -499,14 +499,14 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 	if left, err := filepath.Glob(path + "*"); err != nil || len(left) != 1 {
 		t.Errorf("after Close there are %v (%v), want the database alone", left, err)
 	}
-	wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), count(0, n)...)
+	wantWritten(t, MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), count(0, n)...)
 }
 
 // TestCloseAmongWrites closes a store that is being written: what was
 // acknowledged is there afterwards, and the rest was refused as an outage.
 func TestCloseAmongWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	s := MustOpenAcme(t, sqlstore.Config{Path: path})
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
 	const writers, most = 8, 100_000
 	var mu sync.Mutex
 	var acknowledged []int
@@ -532,14 +532,14 @@ func TestCloseAmongWrites(t *testing.T) {
 	})
 	MustClose(t, s)
 	writing.Wait()
-	wantWritten(t, MustOpenAcme(t, sqlstore.Config{Path: path}), acknowledged...)
+	wantWritten(t, MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), acknowledged...)
 }
 
 // TestTwoStoresOnOneFile is a command beside a server: both write, and each
 // sees what the other wrote.
 func TestTwoStoresOnOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grahak.db")
-	stores := []*sqlstore.Store{MustOpenAcme(t, sqlstore.Config{Path: path}), MustOpenAcme(t, sqlstore.Config{Path: path})}
+	stores := []*sqlstore.SQLite{MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})}
 	const each = 100
 	var writing sync.WaitGroup
 	for i, s := range stores {
@@ -582,7 +582,7 @@ func TestTwoStoresOnOneFile(t *testing.T) {
 }
 
 // MustCreateConcurrently writes customers from eight callers.
-func MustCreateConcurrently(t testing.TB, s *sqlstore.Store, first, last int) {
+func MustCreateConcurrently(t testing.TB, s *sqlstore.SQLite, first, last int) {
 	t.Helper()
 	MustConcurrently(t, last-first, func(n int) error { return create(t.Context(), s, first+n) })
 }

@@ -21,7 +21,7 @@ func (r *rig) order(m grahak.MerchantID, limit int) (*grahak.ChainSegment, error
 	if err != nil {
 		return nil, err
 	}
-	events, err := r.store.Events(r.Context(), m, head.Position, limit)
+	events, err := r.store.Pending(r.Context(), m, head.Position, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (r *rig) order(m grahak.MerchantID, limit int) (*grahak.ChainSegment, error
 		return nil, err
 	}
 	s := r.segment(m, head, events)
-	_, err = r.store.Order(r.Context(), m, s)
+	_, err = r.store.Order(r.Context(), m, s, events)
 	return &s, err
 }
 
@@ -101,7 +101,7 @@ func chainRoundTrip(r *rig) {
 		r.MustCustomer(own)
 	}
 	gone := r.MustCustomer(own)
-	r.must(r.store.EraseCustomer(r.Context(), own, gone.ID, r.erased(gone.ID)))
+	r.MustErase(own, gone.ID)
 	r.wantEqual("the head before anything is in order", r.MustHead(own), grahak.ChainHead{})
 	none, err := r.store.Chain(r.Context(), own, 0, all)
 	r.must(err)
@@ -154,28 +154,28 @@ func orderRefuses(r *rig) {
 		r.MustCustomer(own)
 	}
 	events := r.MustEvents(own)
-	first := r.segment(own, grahak.ChainHead{}, events[:3])
-	refuse := func(name string, s grahak.ChainSegment) {
+	refuse := func(name string, before grahak.ChainHead, events []grahak.Event) {
 		r.Helper()
-		before := r.MustState(own)
-		_, err := r.store.Order(r.Context(), own, s)
+		state := r.MustState(own)
+		_, err := r.store.Order(r.Context(), own, r.segment(own, before, events), events)
 		r.must(err)
-		r.wantEqual(name, r.MustState(own), before)
+		r.wantEqual(name, r.MustState(own), state)
 	}
-	gap := r.segment(own, first.Head(), events[3:])
-	refuse("a segment that begins after a gap", gap)
-	refuse("a segment before the first position", grahak.ChainSegment{First: 0, Links: make([]grahak.Link, 2)})
-	_, err := r.store.Order(r.Context(), own, first)
+	first := r.segment(own, grahak.ChainHead{}, events[:3])
+	last := r.segment(own, first.Head(), events[3:])
+	refuse("a segment that begins after a gap", first.Head(), events[3:])
+	refuse("a segment before the first position", grahak.ChainHead{Position: -1}, events[:2])
+	_, err := r.store.Order(r.Context(), own, first, events[:3])
 	r.must(err)
 	r.wantEqual("the head", r.MustHead(own), first.Head())
-	refuse("the same segment again", first)
-	refuse("another segment in the same place", r.segment(own, grahak.ChainHead{}, events))
-	refuse("a segment that begins within the chain", r.segment(own, grahak.ChainHead{Position: 2}, events[2:]))
-	refuse("a segment that leaves out a position", r.segment(own, grahak.ChainHead{Position: 4}, events[4:]))
-	_, err = r.store.Order(r.Context(), own, gap)
+	refuse("the same segment again", grahak.ChainHead{}, events[:3])
+	refuse("another segment in the same place", grahak.ChainHead{}, events)
+	refuse("a segment that begins within the chain", grahak.ChainHead{Position: 2}, events[2:])
+	refuse("a segment that leaves out a position", grahak.ChainHead{Position: 4}, events[4:])
+	_, err = r.store.Order(r.Context(), own, last, events[3:])
 	r.must(err)
-	r.wantEqual("the head after the one that follows", r.MustHead(own), gap.Head())
-	refuse("the last segment again", gap)
+	r.wantEqual("the head after the one that follows", r.MustHead(own), last.Head())
+	refuse("the last segment again", first.Head(), events[3:])
 }
 
 // chainUnordered follows which merchants have events that are not in order: one
@@ -219,8 +219,9 @@ func chainUnordered(r *rig) {
 	// An Order that is late, with nothing new in it, hides no later event.
 	segments, err := r.store.Chain(r.Context(), own, 0, all)
 	r.must(err)
+	late := r.MustEvents(own)[:len(segments[0].Links)]
 	r.MustCustomer(own)
-	_, err = r.store.Order(r.Context(), own, segments[0])
+	_, err = r.store.Order(r.Context(), own, segments[0], late)
 	r.must(err)
 	r.wantEqual("after an Order that came late", r.MustUnordered(), []grahak.MerchantID{own})
 }

@@ -375,7 +375,7 @@ func customerPageIsOneMoment(r *rig) {
 				return err
 			}
 			if i%3 == 0 {
-				if err := r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)); err != nil {
+				if err := r.erase(own, c.ID); err != nil {
 					return err
 				}
 			}

@@ -41,11 +41,10 @@ func erase(r *rig) {
 				r.MustOrder(own, all)
 			}
 			want, version := r.MustState(own), r.MustVersion()
-			event := r.erased(c.ID)
-			event.Revision = 4711 // the store knows better
-			r.must(r.store.EraseCustomer(r.Context(), own, c.ID, event))
-
-			event.Revision = c.Revision + 1
+			event := r.erased(c)
+			done, err := r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, event)
+			r.must(err)
+			r.wantEqual("done", done, true)
 			want.Events = append(want.Events, placed(event, len(want.Events)+1))
 			want.Customers = slices.DeleteFunc(want.Customers, func(x grahak.CustomerRecord) bool { return x.ID == c.ID })
 			want.Total--
@@ -92,7 +91,7 @@ func eraseLeavesNothing(r *rig) {
 		}
 		token := r.token(own, c.ID)
 		r.must(r.store.PutToken(r.Context(), own, token))
-		r.must(r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)))
+		r.MustErase(own, c.ID)
 		successor := r.customer()
 		successor.ID = c.ID
 		r.must(r.store.CreateCustomer(r.Context(), own, successor, r.created(successor), nil))
@@ -125,12 +124,12 @@ func eraseFreesReference(r *rig) {
 		if round%2 == 1 {
 			r.MustOrder(own, all)
 		}
-		r.must(r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)))
+		r.MustErase(own, c.ID)
 		_, err := r.store.Customer(r.Context(), own, "", reference)
 		r.wantCode("the reference of an erased customer", err, grahak.CodeCustomerNotFound)
 		r.wantCode("an update of an erased customer", second(r.store.UpdateCustomer(r.Context(), own, r.next(c), r.updated(r.next(c)), nil)), grahak.CodeCustomerNotFound)
 		r.wantCode("a token of an erased customer", r.store.PutToken(r.Context(), own, r.token(own, c.ID)), grahak.CodeCustomerNotFound)
-		r.wantCode("an erasure of an erased customer", r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)), grahak.CodeCustomerNotFound)
+		r.wantCode("an erasure of an erased customer", second(r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c))), grahak.CodeCustomerNotFound)
 	}
 	got := r.MustState(own)
 	r.wantEqual("the total", got.Total, int64(0))
@@ -153,7 +152,7 @@ func eraseAgainstUpdates(r *rig) {
 			records[i], tokens[i] = r.next(c), r.token(own, c.ID)
 			switch {
 			case i == parallel/2:
-				return r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID))
+				return r.erase(own, c.ID)
 			case i%2 == 0:
 				err = r.store.PutToken(r.Context(), own, tokens[i])
 			default:
@@ -189,7 +188,7 @@ func erasesOfOneCustomer(r *rig) {
 	r.MustMerchant(own)
 	c := r.MustCustomer(own)
 	r.wantOutcomes(together(parallel, func(int) error {
-		return r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID))
+		return second(r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c)))
 	}), map[grahak.Code]int{"": 1, grahak.CodeCustomerNotFound: parallel - 1})
 	got := r.MustState(own)
 	r.wantEqual("the total", got.Total, int64(0))
@@ -246,7 +245,7 @@ func eventsOf(r *rig) {
 		_, err := r.store.UpdateCustomer(r.Context(), own, c, r.updated(c), nil)
 		r.must(err)
 	}
-	r.must(r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)))
+	r.MustErase(own, c.ID)
 	for _, subject := range []string{string(c.ID), string(k.ID), "", "cst_unknown", "CST" + string(c.ID[3:]), string(c.ID[:8])} {
 		var want []grahak.Event
 		for _, e := range r.MustEvents(own) {

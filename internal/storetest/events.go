@@ -202,7 +202,7 @@ func everyChange(r *rig) {
 			return r.store.RetireKeyset(ctx, r.MustSeal(own).Keyset, e)
 		}},
 		{"EraseCustomer", r.event(grahak.EventCustomerErased, string(c.ID), updated.Revision+1), false, func(e grahak.Event) error {
-			return r.store.EraseCustomer(ctx, own, c.ID, e)
+			return second(r.store.EraseCustomer(ctx, own, c.ID, updated.Revision, e))
 		}},
 		{"PruneTokens", grahak.Event{}, false, func(grahak.Event) error {
 			_, err := r.store.PruneTokens(ctx, token.ExpiresAt.Add(time.Second), 10)

@@ -40,7 +40,7 @@ func keyFence(r *rig) {
 		r.MustRotate(own)
 		newest++
 		r.must(r.store.PutToken(r.Context(), own, r.token(own, c.ID)))
-		r.must(r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)))
+		r.MustErase(own, c.ID)
 	}
 	// Another merchant's versions are its own.
 	r.MustCustomer(other)

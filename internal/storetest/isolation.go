@@ -42,7 +42,9 @@ func isolation(r *rig) {
 			_, err = r.store.UpdateCustomer(ctx, other, next, r.updated(next), &token)
 			return err
 		}},
-		{"EraseCustomer", grahak.CodeCustomerNotFound, func() error { return r.store.EraseCustomer(ctx, other, c.ID, r.erased(c.ID)) }},
+		{"EraseCustomer", grahak.CodeCustomerNotFound, func() error {
+			return second(r.store.EraseCustomer(ctx, other, c.ID, c.Revision, r.erased(c)))
+		}},
 		{"PutToken", grahak.CodeCustomerNotFound, func() error { return r.store.PutToken(ctx, other, token) }},
 		{"Key", grahak.CodeKeyNotFound, func() error {
 			_, err := r.store.Key(ctx, other, k.ID)
@@ -61,8 +63,8 @@ func isolation(r *rig) {
 		{"Order", "", func() error {
 			// The owner's chain goes on here, the other's does not.
 			head := r.MustHead(own)
-			_, err := r.store.Order(ctx, other, r.segment(own, head, mine.Events[head.Position:]))
-			return err
+			events := mine.Events[head.Position:]
+			return second(r.store.Order(ctx, other, r.segment(own, head, events), events))
 		}},
 		{"Tidy", "", func() error {
 			_, err := r.store.Tidy(ctx, other)
@@ -114,7 +116,7 @@ func isolation(r *rig) {
 	r.must(r.store.RemoveIPEntry(ctx, other, netip.MustParsePrefix("203.0.113.0/24"), r.event(grahak.EventIPEntryRemoved, "203.0.113.0/24", 0)))
 	r.must(r.store.SetIPMode(ctx, other, grahak.IPModeReport, r.event(grahak.EventIPModeChanged, "report", 0)))
 	r.wantToken(token)
-	r.must(r.store.EraseCustomer(ctx, other, c.ID, r.erased(c.ID)))
+	r.MustErase(other, c.ID)
 	r.wantNoToken("an erased customer's", token)
 	r.wantFound("the owner's customer", own, c)
 	r.must(r.store.DisableMerchant(ctx, other, r.now(), r.event(grahak.EventMerchantDisabled, "", 0)))

@@ -62,13 +62,13 @@ func refusedWrites(r *rig) {
 			return r.store.CreateCustomer(ctx, nobody, duplicate, r.created(duplicate), &token)
 		}},
 		{"erase an unknown customer", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
-			return r.store.EraseCustomer(ctx, own, unknown.ID, r.erased(unknown.ID))
+			return second(r.store.EraseCustomer(ctx, own, unknown.ID, unknown.Revision, r.erased(unknown)))
 		}},
 		{"erase a customer in other case", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
-			return r.store.EraseCustomer(ctx, own, "CST"+c.ID[3:], r.erased(c.ID))
+			return second(r.store.EraseCustomer(ctx, own, "CST"+c.ID[3:], c.Revision, r.erased(c)))
 		}},
 		{"erase a customer of an unknown merchant", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
-			return r.store.EraseCustomer(ctx, nobody, c.ID, r.erased(c.ID))
+			return second(r.store.EraseCustomer(ctx, nobody, c.ID, c.Revision, r.erased(c)))
 		}},
 		{"put a token of an unknown customer", grahak.CodeCustomerNotFound, func(token grahak.TokenRecord) error {
 			token.Customer = unknown.ID

@@ -260,7 +260,7 @@ func resealGivesIndexes(r *rig) {
 		r.MustOrder(own, all)
 	}
 	for i, c := range sealed {
-		r.must(r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)))
+		r.MustErase(own, c.ID)
 		r.wantLost("erased", own, c)
 		r.wantLost("erased, as it was", own, records[i])
 	}
@@ -291,10 +291,10 @@ func resealInBetween(r *rig) {
 		updated.Sealed.Bytes = []byte("by an update")
 		_, err := r.store.UpdateCustomer(r.Context(), own, updated, r.updated(updated), nil)
 		r.must(err)
-		r.must(r.store.EraseCustomer(r.Context(), own, records[2].ID, r.erased(records[2].ID)))
+		r.MustErase(own, records[2].ID)
 		// The id of the last one is taken by another customer. Ids do not repeat;
 		// but what is written later under the newest version always stays.
-		r.must(r.store.EraseCustomer(r.Context(), own, records[3].ID, r.erased(records[3].ID)))
+		r.MustErase(own, records[3].ID)
 		taken := r.anew(r.customer(), version)
 		taken.ID = records[3].ID
 		taken.Sealed.Bytes = []byte("by a create")

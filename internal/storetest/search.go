@@ -194,7 +194,7 @@ func (r *rig) searchAfter(m grahak.MerchantID, steps string) error {
 	if err := check(steps, true); err != nil {
 		return err
 	}
-	if err := r.store.EraseCustomer(ctx, m, c.ID, r.erased(c.ID)); err != nil {
+	if err := r.erase(m, c.ID); err != nil {
 		return err
 	}
 	if err := check(steps+" and erased", false); err != nil {
@@ -387,7 +387,7 @@ func searchIsOneMoment(r *rig) {
 				}
 			}
 			if i%5 == 0 {
-				if err := r.store.EraseCustomer(r.Context(), own, c.ID, r.erased(c.ID)); err != nil {
+				if err := r.erase(own, c.ID); err != nil {
 					return err
 				}
 			}

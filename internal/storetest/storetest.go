@@ -6,6 +6,7 @@ package storetest
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -111,10 +112,9 @@ func (r *rig) updated(c grahak.CustomerRecord) grahak.Event {
 	return r.event(grahak.EventCustomerUpdated, string(c.ID), c.Revision, grahak.FieldEmail)
 }
 
-// erased returns the event of an erasure, but for its revision, which is the
-// store's to set.
-func (r *rig) erased(id grahak.CustomerID) grahak.Event {
-	return r.event(grahak.EventCustomerErased, string(id), 0)
+// erased returns the event of an erasure of c as it is.
+func (r *rig) erased(c grahak.CustomerRecord) grahak.Event {
+	return r.event(grahak.EventCustomerErased, string(c.ID), c.Revision+1)
 }
 
 // index returns a new blind index. Its bytes are not text, and some are zero.
@@ -225,6 +225,27 @@ func (r *rig) MustCustomer(m grahak.MerchantID) grahak.CustomerRecord {
 	return c
 }
 
+// erase erases the customer with the given id, of whatever revision it is then.
+func (r *rig) erase(m grahak.MerchantID, id grahak.CustomerID) error {
+	for range 10 * parallel {
+		c, err := r.store.Customer(r.Context(), m, id, grahak.Index{})
+		if err != nil {
+			return err
+		}
+		done, err := r.store.EraseCustomer(r.Context(), m, id, c.Revision, r.erased(c))
+		if done || err != nil {
+			return err
+		}
+	}
+	return errors.New("an erasure never was the first")
+}
+
+// MustErase erases a customer.
+func (r *rig) MustErase(m grahak.MerchantID, id grahak.CustomerID) {
+	r.Helper()
+	r.must(r.erase(m, id))
+}
+
 // MustKey writes a key.
 func (r *rig) MustKey(m grahak.MerchantID) grahak.APIKey {
 	r.Helper()
@@ -308,12 +329,21 @@ func (r *rig) wantNoToken(what string, token grahak.TokenRecord) {
 // all is more than any test writes.
 const all = 1 << 20
 
-// MustEvents returns all events of the merchant.
+// MustEvents returns all events of the merchant: those in its chain, and then
+// those that are to follow. It changes nothing, and nothing may be put in order
+// meanwhile.
 func (r *rig) MustEvents(m grahak.MerchantID) []grahak.Event {
 	r.Helper()
-	events, err := r.store.Events(r.Context(), m, 0, all)
+	head := r.MustHead(m)
+	events, err := r.store.Events(r.Context(), m, 0, int(head.Position))
 	r.must(err)
-	return events
+	r.wantEqual("events in the chain of "+string(m), int64(len(events)), head.Position)
+	pending, err := r.store.Pending(r.Context(), m, head.Position, all)
+	r.must(err)
+	n, err := r.store.CountPending(r.Context(), m)
+	r.must(err)
+	r.wantEqual("events of "+string(m)+" that are not in its chain", n, int64(len(pending)))
+	return append(events, pending...)
 }
 
 // MustVersion returns the access version.

@@ -50,7 +50,7 @@ func (c *creates) erase() error {
 	if err := c.create(func(record *grahak.CustomerRecord) { id = record.ID }, nil); err != nil {
 		return err
 	}
-	err := c.store.EraseCustomer(c.Context(), c.merchant, id, c.rig.erased(id))
+	err := c.rig.erase(c.merchant, id)
 	if err == nil {
 		c.erased.Add(1)
 	}
@@ -59,7 +59,7 @@ func (c *creates) erase() error {
 
 // unknown erases nobody.
 func (c *creates) unknown() error {
-	return c.store.EraseCustomer(c.Context(), c.merchant, "cst_unknown", c.rig.erased("cst_unknown"))
+	return second(c.store.EraseCustomer(c.Context(), c.merchant, "cst_unknown", 1, c.event(grahak.EventCustomerErased, "cst_unknown", 2)))
 }
 
 // duplicate is refused.
