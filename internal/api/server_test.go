@@ -35,7 +35,7 @@ const demo = "demo"
 // still.
 type server struct {
 	service *grahak.Service
-	store   *sqlstore.Store
+	store   *sqlstore.SQLite
 	clock   *testkit.Clock
 	random  *source
 	metrics *telemetry.Metrics
@@ -66,7 +66,7 @@ func MustServe(tb testing.TB) *server {
 	}
 	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	s.store, err = sqlstore.Open(tb.Context(), sqlstore.Config{
+	s.store, err = sqlstore.OpenSQLite(tb.Context(), sqlstore.SQLiteConfig{
 		Path:        filepath.Join(s.folder, "grahak.db"),
 		Environment: grahak.Sandbox,
 		Clock:       s.clock,

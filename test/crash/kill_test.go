@@ -322,7 +322,7 @@ func checkEvents(t *testing.T, data string, want []*tracked) (updates int) {
 	if err != nil || len(path) != 1 {
 		t.Fatalf("the data folder has the databases %v (%v), want one", path, err)
 	}
-	store, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path[0], Logger: slog.New(slog.DiscardHandler)})
+	store, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path[0], Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -380,7 +380,7 @@ func settle(t *testing.T, list map[string]altered) *region {
 }
 
 // service returns the use cases over a store, without a server.
-func (r *region) service(store *sqlstore.Store) *grahak.Service {
+func (r *region) service(store *sqlstore.SQLite) *grahak.Service {
 	r.t.Helper()
 	masters := seal.NewMasterKeys(seal.FileKeys(filepath.Join(r.data, keyFile)), 0)
 	r.t.Cleanup(masters.Close)
@@ -413,7 +413,7 @@ func (r *region) each(work func(w *town)) {
 
 // ordered waits until the events of all merchants are in order, but for those
 // where something is altered that may keep them from it.
-func (r *region) ordered(store *sqlstore.Store, except map[grahak.MerchantID]bool) {
+func (r *region) ordered(store *sqlstore.SQLite, except map[grahak.MerchantID]bool) {
 	r.t.Helper()
 	eventually(r.t, "events are in order", func() bool {
 		pending, err := store.Unordered(r.t.Context())
@@ -491,7 +491,7 @@ func (r *region) live() {
 
 // rotate makes new keys and waits until the server has done with that what it
 // can.
-func (r *region) rotate(store *sqlstore.Store, request string) {
+func (r *region) rotate(store *sqlstore.SQLite, request string) {
 	t := r.t
 	t.Helper()
 	service := r.service(store)

@@ -96,9 +96,9 @@ func database(data string) string { return filepath.Join(data, "grahak.db") }
 
 // MustOpen opens the store in a data folder, as commands do, beside a server or
 // without one. The caller closes it.
-func MustOpen(t testing.TB, data string) *sqlstore.Store {
+func MustOpen(t testing.TB, data string) *sqlstore.SQLite {
 	t.Helper()
-	store, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: database(data), Beside: true, Logger: slog.New(slog.DiscardHandler)})
+	store, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: database(data), Beside: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ type remnants struct {
 }
 
 // keep notes what store has of the customer and of its merchant's keys.
-func (r *remnants) keep(t *testing.T, store *sqlstore.Store) {
+func (r *remnants) keep(t *testing.T, store *sqlstore.SQLite) {
 	t.Helper()
 	defer store.Close()
 	keyset, err := store.Keyset(t.Context(), demo)
