@@ -157,8 +157,8 @@ type SealStore interface {
 	// Rotating returns the merchants whose state is not complete, by id.
 	Rotating(ctx context.Context) ([]MerchantID, error)
 	// RotateKeyset writes k, which is of the version after the stored one, and
-	// starts the re-sealing. From then on nothing can be written that is sealed
-	// under an older version. Codes: [CodeMerchantNotFound]; [CodeKeyRotated] if
+	// starts the re-sealing. No write that begins after it can be sealed under an
+	// older version. Codes: [CodeMerchantNotFound]; [CodeKeyRotated] if
 	// the stored revision is not k's.
 	RotateKeyset(ctx context.Context, k Keyset, at time.Time, e Event) error
 	// Reseal writes a step of the re-sealing: the customers' ciphertexts and
@@ -173,8 +173,8 @@ type SealStore interface {
 	RestartReseal(ctx context.Context, m MerchantID, version int64) error
 	// RetireKeyset writes k, which holds only the newest sealing key, once the
 	// re-sealing has ended. Code: [CodeKeyRotated] if it has not, or if the
-	// stored revision is not k's. A customer that is still sealed under an older
-	// version is an error that is not an *Error, and nothing is written.
+	// stored revision is not k's, or if a customer is still sealed under an older
+	// version: then it has started the re-sealing again.
 	RetireKeyset(ctx context.Context, k Keyset, e Event) error
 	// RewrapKeysets writes the keysets of all merchants, which are now wrapped
 	// under the master key with the given id, and names that one; events has an

@@ -37,9 +37,12 @@ type tx interface {
 	// lockIndex does the same for a merchant's re-sealing, chain and look-up
 	// index.
 	lockIndex(m grahak.MerchantID) error
-	// lockKeys waits for all writes to end that seal under the merchant's newest
-	// key, and lets none begin until this transaction ends.
+	// lockKeys waits for all writes to end that have looked at the version of the
+	// merchant's key, so that none under an older version than the newest is under
+	// way any more.
 	lockKeys(m grahak.MerchantID) error
+	// rotated is told that the merchant's key gets another version.
+	rotated(m grahak.MerchantID)
 }
 
 // row is one row of a result.

@@ -2,6 +2,8 @@ package sqlstore
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"grahak"
@@ -72,6 +74,14 @@ func (s *portable) CustomersAfter(ctx context.Context, m grahak.MerchantID, afte
 		return err
 	})
 	return list, err
+}
+
+// newestFirst returns the first limit customers of list in descending order of id,
+// each once.
+func newestFirst(list []grahak.CustomerRecord, limit int) []grahak.CustomerRecord {
+	slices.SortFunc(list, func(a, b grahak.CustomerRecord) int { return strings.Compare(string(b.ID), string(a.ID)) })
+	list = slices.CompactFunc(list, func(a, b grahak.CustomerRecord) bool { return a.ID == b.ID })
+	return list[:min(len(list), limit)]
 }
 
 func queryCustomers(r conn, query string, args ...any) (list []grahak.CustomerRecord, err error) {

@@ -471,4 +471,3 @@ func (x indexes) replace(tx conn, m grahak.MerchantID, c grahak.CustomerRecord) 
 	}
 	return added, nil
 }
-

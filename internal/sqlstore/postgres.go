@@ -2,8 +2,9 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"grahak"
 )
@@ -19,9 +20,10 @@ type PostgresConfig struct {
 	// store must exist.
 	Environment grahak.Environment
 	// Migrate brings an older schema, or an empty database, up to date. Otherwise
-	// both are refused.
+	// both are refused, a database without a store with [ErrNoStore].
 	Migrate bool
-	// Connections bounds the connections to the database; default 16, at least 8.
+	// Connections bounds the connections to the database; default
+	// [DefaultConnections], at least [MinConnections].
 	Connections int
 	// Clock tells the time; default [grahak.SystemClock].
 	Clock grahak.Clock
@@ -32,31 +34,139 @@ type PostgresConfig struct {
 	Logger *slog.Logger
 }
 
+// How many connections a process has to its database at most.
+const (
+	DefaultConnections = 16
+	MinConnections     = 8
+)
+
 // Postgres implements [grahak.Store] for any number of processes on one
 // PostgreSQL database. Use [OpenPostgres].
+//
+// Writes of customers share round trips and commits; see lanes. Events get their
+// positions after their commit, from the pass that orders them, because commits
+// of several processes have no order that a write could know: until then they are
+// in a table of their own.
 type Postgres struct {
 	portable
+	environment grahak.Environment
+	pool        *pgxpool.Pool
+	lanes       *lanes
+	lookUps     *queue[*lookUp]
+
+	// The operations of each kind that run at once have connections enough, all
+	// together, so none waits for one of another kind.
+	vital, reading, finding, writing, background slots
 }
+
+var (
+	_ Store = (*Postgres)(nil)
+	_ Store = (*SQLite)(nil)
+)
 
 // OpenPostgres opens the store. Errors that an operator can mend are one sentence
 // that says how; none shows a password.
 func OpenPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
-	return nil, errors.ErrUnsupported
+	if cfg.Connections == 0 {
+		cfg.Connections = DefaultConnections
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = grahak.SystemClock{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	pool, err := poolConfig(cfg.URL, max(cfg.Connections, MinConnections))
+	if err != nil {
+		return nil, err
+	}
+	environment, err := preparePostgres(ctx, pool.ConnConfig, cfg)
+	if err != nil {
+		return nil, explainPostgres(pool.ConnConfig, err)
+	}
+	s := &Postgres{environment: environment}
+	s.engine = s
+	if s.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return nil, explainPostgres(pool.ConnConfig, err)
+	}
+	s.share(int(pool.MaxConns))
+	s.lanes = newLanes(s, cfg)
+	s.startLookUps()
+	return s, nil
 }
 
-// MigrateOptions are what [MigratePostgres] may be told.
-type MigrateOptions struct {
-	// NoLock leaves out the advisory lock that keeps two migrations apart, for
-	// databases that have none, such as CockroachDB.
-	NoLock bool
-	// Citus distributes the tables by merchant on a Citus cluster.
-	Citus bool
-	// Logger is told what is done.
-	Logger *slog.Logger
+// share divides the connections among the kinds of operations.
+func (s *Postgres) share(connections int) {
+	vital, background := 2, 1
+	if connections > MinConnections {
+		vital, background = 3, 2
+	}
+	rest := connections - vital - background
+	reading := max(1, rest/4)
+	finding := max(2, rest/3)
+	s.vital, s.background = make(slots, vital), make(slots, background)
+	s.reading, s.finding = make(slots, reading), make(slots, finding)
+	s.writing = make(slots, rest-reading-finding)
 }
 
-// MigratePostgres brings the schema up to date and returns the versions before
-// and after.
-func MigratePostgres(ctx context.Context, url string, opts MigrateOptions) (before, after int64, err error) {
-	return 0, 0, errors.ErrUnsupported
+// Environment implements [Store].
+func (s *Postgres) Environment() grahak.Environment { return s.environment }
+
+// QueueLen implements [Store].
+func (s *Postgres) QueueLen() int { return s.lanes.len() }
+
+// QueueCap implements [Store].
+func (s *Postgres) QueueCap() int { return queueSize }
+
+// ConnectionStats is what the connections to the database are doing.
+type ConnectionStats struct {
+	InUse, Idle, Max int
+	// Opened counts connections that were made since the start.
+	Opened int64
+}
+
+// Connections returns what the connections are doing now.
+func (s *Postgres) Connections() ConnectionStats {
+	stat := s.pool.Stat()
+	return ConnectionStats{
+		InUse:  int(stat.AcquiredConns()),
+		Idle:   int(stat.IdleConns()),
+		Max:    int(stat.MaxConns()),
+		Opened: stat.NewConnsCount(),
+	}
+}
+
+// Close implements [Store].
+func (s *Postgres) Close() error {
+	s.lanes.stop()
+	s.lookUps.stop()
+	s.pool.Close()
+	return nil
+}
+
+// read implements [engine].
+func (s *Postgres) read(ctx context.Context, fn func(conn) error) error {
+	return s.run(ctx, operation{slots: s.reading, limit: operationLimit, again: true}, func(c *postgresConn) error { return fn(c) })
+}
+
+// vitalRead implements [engine].
+func (s *Postgres) vitalRead(ctx context.Context, fn func(conn) error) error {
+	return s.run(ctx, operation{slots: s.vital, limit: operationLimit, again: true}, func(c *postgresConn) error { return fn(c) })
+}
+
+// longRead implements [engine].
+func (s *Postgres) longRead(ctx context.Context, fn func(conn) error) error {
+	return s.run(ctx, operation{slots: s.reading}, func(c *postgresConn) error {
+		return c.snapshot(func() error {
+			if err := c.simple("SET LOCAL statement_timeout = '" + longLimit + "'"); err != nil {
+				return err
+			}
+			return fn(c)
+		})
+	})
+}
+
+// write implements [engine].
+func (s *Postgres) write(ctx context.Context, fn func(tx) error) error {
+	return s.run(ctx, operation{slots: s.background, limit: transactionLimit}, func(c *postgresConn) error { return c.transact(fn) })
 }

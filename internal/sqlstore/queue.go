@@ -60,7 +60,13 @@ func (q *queue[W]) do(ctx context.Context, work W) error {
 	default:
 		return grahak.Unavailable("too many "+q.what+" are waiting", retryQueue, nil)
 	}
-	timeout := time.NewTimer(q.wait)
+	return j.await(ctx, q.wait, q.stopped)
+}
+
+// await returns the error of the job when it is done. It gives up after limit, and
+// when stopped is closed.
+func (j *job[W]) await(ctx context.Context, limit time.Duration, stopped <-chan struct{}) error {
+	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	cancelled := ctx.Done()
 	for {
@@ -75,7 +81,7 @@ func (q *queue[W]) do(ctx context.Context, work W) error {
 		case <-timeout.C:
 			j.state.CompareAndSwap(jobWaiting, jobAbandoned)
 			return grahak.Unavailable("the storage did not answer in time", retryStorage, nil)
-		case <-q.stopped:
+		case <-stopped:
 			// What was taken was answered; what was not did not happen.
 			select {
 			case <-j.done:

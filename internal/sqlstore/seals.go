@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"grahak"
@@ -117,9 +116,7 @@ func (s *portable) Rotating(ctx context.Context) (list []grahak.MerchantID, err 
 // RotateKeyset implements [grahak.SealStore].
 func (s *portable) RotateKeyset(ctx context.Context, k grahak.Keyset, at time.Time, e grahak.Event) error {
 	return s.changeAccess(ctx, k.Merchant, e, func(tx tx) error {
-		if err := tx.lockKeys(k.Merchant); err != nil {
-			return err
-		}
+		tx.rotated(k.Merchant)
 		state, err := sealState(tx, k.Merchant)
 		if err != nil {
 			return err
@@ -198,16 +195,23 @@ func (s *portable) RestartReseal(ctx context.Context, m grahak.MerchantID, versi
 	})
 }
 
-// RetireKeyset implements [grahak.SealStore]. Nothing is written under an older
-// version after the newest one was made, so it is enough to look before the
-// write begins; the look takes seconds for millions of customers.
+// RetireKeyset implements [grahak.SealStore]. Writes under an older version may
+// have been under way when the newest one was made; it waits for those to end, and
+// then none can come. So it is enough to look before the write begins, which takes
+// seconds for millions of customers.
 func (s *portable) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.Event) error {
+	if err := s.write(ctx, func(tx tx) error { return tx.lockKeys(k.Merchant) }); err != nil {
+		return err
+	}
 	var old string
 	err := s.longRead(ctx, func(r conn) error {
 		return r.queryRow(`SELECT id FROM customers WHERE merchant_id = $1 AND key_version <> $2 LIMIT 1`, string(k.Merchant), k.Version).Scan(&old)
 	})
 	if err == nil {
-		return fmt.Errorf("customer %s of merchant %s is still sealed under an older key", old, k.Merchant)
+		if err := s.RestartReseal(ctx, k.Merchant, k.Version); err != nil {
+			return err
+		}
+		return errKeyRotated
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return err

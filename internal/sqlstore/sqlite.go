@@ -60,10 +60,10 @@ type SQLite struct {
 	path        string
 	writer      *writer
 	lookUps     *queue[func(*sqliteConn) error] // of customers
-	vital       readers       // for the short reads that requests and order depend on
-	readers     readers       // for all other reads
-	checkpoints *checkpointer // nil where nothing is written
-	held        []*sqliteConn       // every connection, to close
+	vital       readers                         // for the short reads that requests and order depend on
+	readers     readers                         // for all other reads
+	checkpoints *checkpointer                   // nil where nothing is written
+	held        []*sqliteConn                   // every connection, to close
 }
 
 var _ grahak.Store = (*SQLite)(nil)

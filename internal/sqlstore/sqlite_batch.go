@@ -77,11 +77,11 @@ func (tx *sqliteConn) lockAccess() error { return nil }
 // lockIndex implements [tx].
 func (tx *sqliteConn) lockIndex(grahak.MerchantID) error { return nil }
 
-// lockKeys implements [tx]: the merchant's key may have another version soon.
-func (tx *sqliteConn) lockKeys(m grahak.MerchantID) error {
-	delete(tx.batch.keyVersions, m)
-	return nil
-}
+// lockKeys implements [tx].
+func (tx *sqliteConn) lockKeys(grahak.MerchantID) error { return nil }
+
+// rotated implements [tx].
+func (tx *sqliteConn) rotated(m grahak.MerchantID) { delete(tx.batch.keyVersions, m) }
 
 // flush writes what is owed before the transaction is committed: which merchants
 // have events to put in order.

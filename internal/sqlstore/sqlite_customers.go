@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"grahak"
 )
@@ -170,9 +169,7 @@ func (s *SQLite) search(r conn, m grahak.MerchantID, value grahak.ShortIndex, fr
 		}
 		list = append(list, c)
 	}
-	slices.SortFunc(list, func(a, b grahak.CustomerRecord) int { return strings.Compare(string(b.ID), string(a.ID)) })
-	list = slices.CompactFunc(list, func(a, b grahak.CustomerRecord) bool { return a.ID == b.ID })
-	return list[:min(len(list), limit)], nil
+	return newestFirst(list, limit), nil
 }
 
 // total implements [engine]: the chain counts up to its head, and the rest is
@@ -218,4 +215,3 @@ func (s *SQLite) PutToken(ctx context.Context, m grahak.MerchantID, token grahak
 		return insertToken(tx, m, &token)
 	})
 }
-

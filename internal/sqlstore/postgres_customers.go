@@ -1,0 +1,324 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"grahak"
+)
+
+const pendingColumns = `merchant_id, id, type, subject, revision, changed, actor, request_id, at`
+
+// The parts of a transaction: creates come first, ordered by reference, then what
+// changes customers, ordered by id.
+const (
+	turnCreate = "1"
+	turnChange = "2"
+)
+
+// The created customer's insert feeds its event's and its token's.
+const (
+	createdCustomer = `WITH made AS (INSERT INTO customers (merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (merchant_id, reference_index) DO NOTHING RETURNING merchant_id, id)`
+	createdEvent = ` INSERT INTO pending_events (` + pendingColumns + `, reindex)
+		SELECT merchant_id, $11, $12, id, $13, $14, $15, $16, $17, 1 FROM made`
+	createCustomer          = createdCustomer + createdEvent
+	createCustomerWithToken = createdCustomer + `, told AS (` + createdEvent + `)
+		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, id, $18, $19 FROM made`
+)
+
+// CreateCustomer implements [grahak.CustomerStore].
+func (s *Postgres) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) error {
+	w := &write{
+		query: createCustomer,
+		args: []any{
+			string(m), string(c.ID), c.Reference[:], short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.CreatedAt.UnixMicro(), c.UpdatedAt.UnixMicro(),
+			string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
+		},
+		version: c.Sealed.Version,
+		turn:    turnCreate + string(c.Reference[:]),
+	}
+	if token != nil {
+		w.query = createCustomerWithToken
+		w.args = append(w.args, token.Hash[:], token.ExpiresAt.UnixMicro())
+	}
+	if err := s.lanes.do(ctx, m, w); err != nil {
+		return err
+	}
+	if w.rows == 0 {
+		return grahak.Errorf(grahak.CodeDuplicateReference, "A customer with this reference exists.")
+	}
+	return nil
+}
+
+// An update locks the customer first, to tell what it replaces. The lock and the
+// update look for the same revision, so they find the same row or none.
+const (
+	updatedCustomer = `WITH old AS MATERIALIZED (SELECT merchant_id, id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3 FOR UPDATE),
+		made AS (UPDATE customers AS c SET email_index = $4, mobile_index = $5, sealed = $6, key_version = $7, revision = $8, updated_at = $9
+			FROM old WHERE c.merchant_id = $1 AND c.id = $2 AND old.merchant_id = $1 AND c.id = old.id
+			RETURNING c.merchant_id, c.id, old.email_index AS old_email, old.mobile_index AS old_mobile, c.email_index AS new_email, c.mobile_index AS new_mobile)`
+	updatedEvent = ` INSERT INTO pending_events (` + pendingColumns + `, reindex, old_email, old_mobile)
+		SELECT merchant_id, $10, $11, id, $12, $13, $14, $15, $16,
+			CASE WHEN old_email IS DISTINCT FROM new_email OR old_mobile IS DISTINCT FROM new_mobile THEN 1 ELSE 0 END,
+			CASE WHEN old_email IS DISTINCT FROM new_email THEN old_email END,
+			CASE WHEN old_mobile IS DISTINCT FROM new_mobile THEN old_mobile END FROM made`
+	updateCustomer          = updatedCustomer + updatedEvent
+	updateCustomerWithToken = updatedCustomer + `, told AS (` + updatedEvent + `)
+		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, id, $17, $18 FROM made`
+)
+
+// UpdateCustomer implements [grahak.CustomerStore].
+func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) (bool, error) {
+	w := &write{
+		query: updateCustomer,
+		args: []any{
+			string(m), string(c.ID), c.Revision - 1, short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(),
+			string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
+		},
+		version: c.Sealed.Version,
+		turn:    turnChange + string(c.ID),
+	}
+	if token != nil {
+		w.query = updateCustomerWithToken
+		w.args = append(w.args, token.Hash[:], token.ExpiresAt.UnixMicro())
+	}
+	if err := s.lanes.do(ctx, m, w); err != nil {
+		return false, err
+	}
+	if w.rows == 0 {
+		return false, s.customerExists(ctx, m, c.ID)
+	}
+	return true, nil
+}
+
+const eraseCustomer = `WITH gone AS (DELETE FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3 RETURNING merchant_id, id, email_index, mobile_index),
+	spent AS (DELETE FROM client_auth_tokens AS t USING gone WHERE t.merchant_id = $1 AND t.customer_id = $2 AND t.customer_id = gone.id)
+	INSERT INTO pending_events (` + pendingColumns + `, reindex, old_email, old_mobile)
+	SELECT merchant_id, $4, $5, id, $6, $7, $8, $9, $10, 1, email_index, mobile_index FROM gone`
+
+// EraseCustomer implements [grahak.CustomerStore]. The pass that orders events
+// takes the indexes out of the look-up index.
+func (s *Postgres) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, revision int64, e grahak.Event) (bool, error) {
+	w := &write{
+		query: eraseCustomer,
+		args:  []any{string(m), string(id), revision, string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro()},
+		turn:  turnChange + string(id),
+	}
+	if err := s.lanes.do(ctx, m, w); err != nil {
+		return false, err
+	}
+	if w.rows == 0 {
+		return false, s.customerExists(ctx, m, id)
+	}
+	return true, nil
+}
+
+// PutToken implements [grahak.CustomerStore].
+func (s *Postgres) PutToken(ctx context.Context, m grahak.MerchantID, token grahak.TokenRecord) error {
+	w := &write{
+		query: `INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at)
+			SELECT merchant_id, id, $3, $4 FROM customers WHERE merchant_id = $1 AND id = $2 FOR KEY SHARE`,
+		args: []any{string(m), string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro()},
+		turn: turnChange + string(token.Customer),
+	}
+	err := s.lanes.do(ctx, m, w)
+	if err == nil && w.rows == 0 {
+		return errCustomerNotFound
+	}
+	return err
+}
+
+// customerExists returns nil if the customer exists.
+func (s *Postgres) customerExists(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID) error {
+	_, err := s.Customer(ctx, m, id, grahak.Index{})
+	return err
+}
+
+const (
+	// maxLookUpsTogether bounds how many look-ups share a round trip.
+	maxLookUpsTogether = 64
+	findCustomer       = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND id = $2
+		UNION ALL SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND reference_index = $3`
+)
+
+// lookUp is the look-up of a customer by its id or else by its reference.
+type lookUp struct {
+	merchant  grahak.MerchantID
+	id        grahak.CustomerID
+	reference grahak.Index
+	found     grahak.CustomerRecord // set before the job is done
+}
+
+// Customer implements [grahak.CustomerStore].
+func (s *Postgres) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (grahak.CustomerRecord, error) {
+	l := &lookUp{merchant: m, id: id, reference: reference}
+	if err := s.lookUps.do(ctx, l); err != nil {
+		return grahak.CustomerRecord{}, err
+	}
+	if l.found.ID == "" {
+		return grahak.CustomerRecord{}, errCustomerNotFound
+	}
+	return l.found, nil
+}
+
+// startLookUps begins to run look-ups of customers: those that wait share a round
+// trip.
+func (s *Postgres) startLookUps() {
+	s.lookUps = newQueue[*lookUp]("reads", lookUps, operationLimit+time.Second)
+	for range min(cap(s.finding), max(2, runtime.GOMAXPROCS(0))) {
+		s.lookUps.workers.Add(1)
+		go s.lookUps.work(make([]*job[*lookUp], 0, maxLookUpsTogether), s.findTogether)
+	}
+}
+
+// findTogether runs look-ups in one round trip and sets the error of each.
+func (s *Postgres) findTogether(jobs []*job[*lookUp]) {
+	err := s.run(context.Background(), operation{slots: s.finding, limit: operationLimit, again: true}, func(c *postgresConn) error {
+		described, err := c.prepare(findCustomer)
+		if err != nil {
+			return err
+		}
+		p := c.raw.StartPipeline(c.ctx)
+		for _, j := range jobs {
+			values, err := encodeArgs(described, []any{string(j.work.merchant), string(j.work.id), j.work.reference[:]})
+			if err != nil {
+				_ = p.Close()
+				return err
+			}
+			p.SendQueryStatement(described, values, binaryFormat, binaryFormat)
+		}
+		if err = p.Sync(); err == nil {
+			err = readLookUps(p, jobs)
+		}
+		if closeErr := p.Close(); err == nil {
+			err = closeErr
+		}
+		return err
+	})
+	for _, j := range jobs {
+		j.err = err
+	}
+}
+
+// readLookUps reads the results of look-ups.
+func readLookUps(p *pgconn.Pipeline, jobs []*job[*lookUp]) error {
+	for _, j := range jobs {
+		answer, err := p.GetResults()
+		if err != nil {
+			return err
+		}
+		result, ok := answer.(*pgconn.ResultReader)
+		if !ok {
+			return fmt.Errorf("the database answered with %T in a pipeline", answer)
+		}
+		j.work.found = grahak.CustomerRecord{}
+		for result.NextRow() {
+			c, err := scanCustomer(postgresRow(result.Values()))
+			if err != nil {
+				return err
+			}
+			if c.ID == j.work.id || j.work.found.ID == "" {
+				j.work.found = c
+			}
+		}
+		if _, err := result.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// total implements [engine]: the chain counts up to its head, and the rest is
+// pending. One statement sees both as of one moment.
+func (s *Postgres) total(c conn, m grahak.MerchantID) (total int64, err error) {
+	err = c.queryRow(`SELECT coalesce((SELECT customers FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1), 0)
+		+ coalesce((SELECT sum(CASE type WHEN 'customer.created' THEN 1 WHEN 'customer.erased' THEN -1 ELSE 0 END) FROM pending_events WHERE merchant_id = $1), 0)`, string(m)).Scan(&total)
+	return total, err
+}
+
+// search implements [engine]: the look-up index has the customers but for those
+// with pending events. It may still have one under a value that the customer no
+// longer has, which a pending event tells of.
+func (s *Postgres) search(c conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, limit int) ([]grahak.CustomerRecord, error) {
+	list, err := queryCustomers(c, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1
+			AND id IN (SELECT subject FROM pending_events WHERE merchant_id = $1 AND reindex = 1)
+			AND (email_index = $2 OR mobile_index = $2) AND id >= $3 AND id < $4
+		ORDER BY id DESC LIMIT $5`, string(m), value[:], from, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	for have := 0; have < limit; {
+		found, err := searchKeys(c, m, value[:], from, before, limit)
+		if err != nil {
+			return nil, err
+		}
+		current, err := queryCustomers(c, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = ANY($3) AND (email_index = $2 OR mobile_index = $2)`,
+			string(m), value[:], found)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, current...)
+		have += len(current)
+		if len(found) < limit {
+			break
+		}
+		before = found[len(found)-1]
+	}
+	return newestFirst(list, limit), nil
+}
+
+// appendEvent implements [tx].
+func (c *postgresConn) appendEvent(m grahak.MerchantID, e grahak.Event) error {
+	_, err := c.exec(`INSERT INTO pending_events (`+pendingColumns+`, reindex) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)`,
+		string(m), string(e.ID), string(e.Type), e.Subject, e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro())
+	return err
+}
+
+// lockAccess implements [tx].
+func (c *postgresConn) lockAccess() error {
+	var id int64
+	return c.queryRow(`SELECT id FROM instance WHERE id = 1 FOR UPDATE`).Scan(&id)
+}
+
+// lockIndex implements [tx]. Writes that only hold the merchant's keys go on.
+func (c *postgresConn) lockIndex(m grahak.MerchantID) error {
+	return c.query(func(row) error { return nil }, `SELECT version FROM keysets WHERE merchant_id = $1 FOR NO KEY UPDATE`, string(m))
+}
+
+// lockKeys implements [tx].
+func (c *postgresConn) lockKeys(m grahak.MerchantID) error {
+	return c.query(func(row) error { return nil }, `SELECT version FROM keysets WHERE merchant_id = $1 FOR UPDATE`, string(m))
+}
+
+// rotated implements [tx]: nothing is remembered.
+func (c *postgresConn) rotated(grahak.MerchantID) {}
+
+// inRevisionOrder puts the events of each customer among list in the order of its
+// revisions: clocks of different nodes may differ, and ids with them.
+func inRevisionOrder(list []grahak.Event) {
+	places := make(map[string][]int)
+	for i, e := range list {
+		if e.Revision > 0 {
+			places[e.Subject] = append(places[e.Subject], i)
+		}
+	}
+	for _, at := range places {
+		if len(at) < 2 {
+			continue
+		}
+		events := make([]grahak.Event, len(at))
+		for i, place := range at {
+			events[i] = list[place]
+		}
+		slices.SortStableFunc(events, func(a, b grahak.Event) int { return int(a.Revision - b.Revision) })
+		for i, place := range at {
+			list[place] = events[i]
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"grahak"
+)
+
+// SQLSTATE codes with a meaning of their own here.
+const (
+	stateDivisionByZero       = "22012"
+	stateReadOnly             = "25006"
+	stateSerialization        = "40001"
+	stateDeadlock             = "40P01"
+	stateDiskFull             = "53100"
+	stateTooManyConnections   = "53300"
+	stateStatementTimeout     = "57014"
+	stateUndefinedTable       = "42P01"
+	stateUndefinedDatabase    = "3D000"
+	stateInvalidPassword      = "28P01"
+	stateInvalidAuthorization = "28000"
+	stateInsufficientRights   = "42501"
+)
+
+// sqlState returns the SQLSTATE in err's chain, empty if the error is not one of
+// the server.
+func sqlState(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// undone reports whether the server says that it has undone the transaction for
+// others' sake, and that it may be tried again.
+func undone(err error) bool {
+	state := sqlState(err)
+	return state == stateSerialization || state == stateDeadlock
+}
+
+// postgresError turns a failure of the database itself into a
+// [grahak.CodeUnavailable] error. lost says that the connection is gone. Anything
+// else is returned as it is.
+func postgresError(err error, lost bool) error {
+	if err == nil {
+		return nil
+	}
+	var known *grahak.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	unavailable := func(what string) error { return grahak.Unavailable(what, retryStorage, err) }
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		return unavailable("the database cannot be reached")
+	}
+	state := sqlState(err)
+	if state == "" {
+		if lost || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			return unavailable("the database did not answer")
+		}
+		return err
+	}
+	switch state {
+	case stateReadOnly:
+		return unavailable("the database is read-only: it is a standby")
+	case stateDiskFull:
+		return unavailable("the disk of the database is full")
+	case stateTooManyConnections:
+		return unavailable("the database has no connection free")
+	case stateStatementTimeout:
+		return unavailable("the database took too long")
+	case stateSerialization, stateDeadlock:
+		return unavailable("too many writes of the same rows at once")
+	}
+	switch state[:2] {
+	case "08", "57":
+		return unavailable("the database is not available")
+	case "53":
+		return unavailable("the database has run out of a resource")
+	case "55":
+		return unavailable("the database is busy with the same rows")
+	case "58", "XX":
+		return unavailable("the database had a fault of its own")
+	}
+	return err
+}
+
+// pause waits before an operation is tried again: longer each time, and for other
+// operations that were undone with it another time. It reports false if ctx ends
+// first.
+func pause(ctx context.Context, attempt int) bool {
+	longest := min(time.Millisecond<<attempt, 100*time.Millisecond)
+	timer := time.NewTimer(time.Duration(rand.Int64N(int64(longest)) + 1)) //nolint:gosec // Nobody gains by guessing it.
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

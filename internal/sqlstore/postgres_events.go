@@ -1,0 +1,251 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"grahak"
+)
+
+// Pending implements [grahak.EventStore]. Events are in the order of their ids,
+// which begin with a time; what commits late is ordered late. Where that takes a
+// customer's events out of the order of its revisions, they change places.
+func (s *Postgres) Pending(ctx context.Context, m grahak.MerchantID, after int64, limit int) (list []grahak.Event, err error) {
+	err = s.vitalRead(ctx, func(c conn) error {
+		return c.snapshot(func() error {
+			if list, err = pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 ORDER BY id LIMIT $2`, string(m), limit); err != nil || len(list) < limit {
+				return err
+			}
+			// An earlier revision of a customer may stand behind the limit.
+			var subjects []string
+			for _, e := range list {
+				if e.Revision > 1 {
+					subjects = append(subjects, e.Subject)
+				}
+			}
+			if len(subjects) == 0 {
+				return nil
+			}
+			rest, err := pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND id > $2 AND subject = ANY($3) ORDER BY id`,
+				string(m), string(list[len(list)-1].ID), subjects)
+			list = append(list, rest...)
+			return err
+		})
+	})
+	inRevisionOrder(list)
+	for i := range list {
+		list[i].Position = after + int64(i) + 1
+	}
+	return list, err
+}
+
+// pendingEvent is the columns of an event that has no position yet.
+const pendingEvent = `0::bigint, id, type, subject, revision, changed, actor, request_id, at`
+
+func pendingEvents(c conn, query string, args ...any) (list []grahak.Event, err error) {
+	err = c.query(func(row row) error {
+		e, err := scanEvent(row)
+		list = append(list, e)
+		return err
+	}, query, args...)
+	return list, err
+}
+
+// CountPending implements [grahak.EventStore].
+func (s *Postgres) CountPending(ctx context.Context, m grahak.MerchantID) (n int64, err error) {
+	err = s.read(ctx, func(c conn) error {
+		return c.queryRow(`SELECT count(*) FROM pending_events WHERE merchant_id = $1`, string(m)).Scan(&n)
+	})
+	return n, err
+}
+
+// EventsOf implements [grahak.EventStore].
+func (s *Postgres) EventsOf(ctx context.Context, m grahak.MerchantID, subject string) (list []grahak.Event, err error) {
+	err = s.vitalRead(ctx, func(c conn) error {
+		return c.snapshot(func() error {
+			list, err = pendingEvents(c, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND subject = $2 ORDER BY position`, string(m), subject)
+			if err != nil {
+				return err
+			}
+			rest, err := pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND subject = $2 ORDER BY id`, string(m), subject)
+			inRevisionOrder(rest)
+			list = append(list, rest...)
+			return err
+		})
+	})
+	return list, err
+}
+
+// sampledEvents is how many pending events are looked at for their merchants at
+// once. Where there are more, those behind them are seen once these are in order.
+const sampledEvents = 20_000
+
+// Unordered implements [grahak.EventStore].
+func (s *Postgres) Unordered(ctx context.Context) (list []grahak.MerchantID, err error) {
+	err = s.vitalRead(ctx, func(c conn) error {
+		list = nil
+		return c.query(func(row row) error {
+			var m grahak.MerchantID
+			err := row.Scan((*string)(&m))
+			list = append(list, m)
+			return err
+		}, `SELECT merchant_id FROM (SELECT merchant_id FROM pending_events LIMIT $1) AS sample UNION SELECT merchant_id FROM unordered ORDER BY merchant_id`, sampledEvents)
+	})
+	return list, err
+}
+
+// OrderLag implements [Store]. It looks at all pending events.
+func (s *Postgres) OrderLag(ctx context.Context) (lag time.Duration, err error) {
+	var oldest time.Time
+	err = s.read(ctx, func(c conn) error {
+		return c.queryRow(`SELECT min(at) FROM pending_events`).Scan(&oldest)
+	})
+	if err != nil || oldest.IsZero() {
+		return 0, err
+	}
+	return max(0, s.lanes.clock.Now().Sub(oldest)), nil
+}
+
+// ordered implements [engine].
+func (s *Postgres) ordered(tx conn, m grahak.MerchantID) (bool, error) {
+	var pending bool
+	err := tx.queryRow(`SELECT EXISTS (SELECT 1 FROM pending_events WHERE merchant_id = $1)`, string(m)).Scan(&pending)
+	return !pending, err
+}
+
+// moveEvents gives events their positions, and returns those that changed what
+// their customers are searched by.
+const moveEvents = `WITH places AS (SELECT * FROM unnest($2::bytea[], $3::bigint[]) AS places (id, position)),
+	moved AS (DELETE FROM pending_events AS p USING places WHERE p.merchant_id = $1 AND p.id = places.id
+		RETURNING p.merchant_id, places.position, p.id, p.type, p.subject, p.revision, p.changed, p.actor, p.request_id, p.at, p.reindex, p.old_email, p.old_mobile),
+	kept AS (INSERT INTO events (merchant_id, position, id, type, subject, revision, changed, actor, request_id, at)
+		SELECT merchant_id, position, id, type, subject, revision, changed, actor, request_id, at FROM moved ORDER BY position)
+	SELECT subject, reindex, old_email, old_mobile FROM moved`
+
+// Order implements [grahak.EventStore].
+func (s *Postgres) Order(ctx context.Context, m grahak.MerchantID, segment grahak.ChainSegment, events []grahak.Event) (untidy bool, err error) {
+	ids, positions := make([]string, len(events)), make([]int64, len(events))
+	for i, e := range events {
+		ids[i], positions[i] = string(e.ID), e.Position
+	}
+	err = s.write(ctx, func(tx tx) error {
+		if err := tx.lockIndex(m); err != nil {
+			return err
+		}
+		before, _, err := chainTotal(tx, m)
+		if err != nil {
+			return err
+		}
+		if before == segment.First-1 {
+			if err := s.moveEvents(tx, m, segment, ids, positions); err != nil {
+				return err
+			}
+		}
+		if untidy, err = s.tidy(tx, m, 0); err == nil && untidy {
+			err = noteUnordered(tx, m)
+		}
+		return err
+	})
+	return untidy, err
+}
+
+// moveEvents appends a segment to the merchant's chain, moves its events behind
+// those that have positions, and brings the look-up index up to date with them.
+func (s *Postgres) moveEvents(tx tx, m grahak.MerchantID, segment grahak.ChainSegment, ids []string, positions []int64) error {
+	if err := insertSegment(tx, m, segment); err != nil {
+		return err
+	}
+	var changed []string       // customers
+	stale := make([][]byte, 0) // keys
+	moved := 0
+	err := tx.query(func(row row) error {
+		var id string
+		var reindex bool
+		var email, mobile []byte
+		if err := row.Scan(&id, &reindex, &email, &mobile); err != nil {
+			return err
+		}
+		moved++
+		if reindex {
+			changed = append(changed, id)
+		}
+		for _, value := range [][]byte{email, mobile} {
+			if value != nil {
+				stale = append(stale, lookupKey(value, id))
+			}
+		}
+		return nil
+	}, moveEvents, string(m), ids, positions)
+	if err != nil {
+		return err
+	}
+	if moved != len(ids) {
+		// They were ordered by somebody else, or altered.
+		return fmt.Errorf("%d of %d pending events of merchant %s have gone", len(ids)-moved, len(ids), m)
+	}
+	keys, err := currentKeys(tx, m, changed)
+	if err != nil {
+		return err
+	}
+	held := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		held[string(key)] = true
+	}
+	for _, key := range stale {
+		if held[string(key)] {
+			continue
+		}
+		if err := removeKey(tx, m, key); err != nil {
+			return err
+		}
+	}
+	return addKeys(tx, m, keys)
+}
+
+// currentKeys returns the look-up keys of customers as they are now.
+func currentKeys(tx conn, m grahak.MerchantID, ids []string) (keys [][]byte, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	err = tx.query(func(row row) error {
+		var id string
+		var email, mobile []byte
+		if err := row.Scan(&id, &email, &mobile); err != nil {
+			return err
+		}
+		for _, value := range [][]byte{email, mobile} {
+			if value != nil {
+				keys = append(keys, lookupKey(value, id))
+			}
+		}
+		return nil
+	}, `SELECT id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = ANY($2)`, string(m), ids)
+	return keys, err
+}
+
+// Beat implements [grahak.Store].
+func (s *Postgres) Beat(ctx context.Context, self grahak.NodeID, gone []grahak.NodeID) (map[grahak.NodeID]int64, error) {
+	beats := make(map[grahak.NodeID]int64)
+	err := s.vitalRead(ctx, func(c conn) error {
+		for _, id := range gone {
+			if _, err := c.exec(`DELETE FROM nodes WHERE id = $1`, string(id)); err != nil {
+				return err
+			}
+		}
+		if self != "" {
+			if _, err := c.exec(`INSERT INTO nodes (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = nodes.beat + 1`, string(self)); err != nil {
+				return err
+			}
+		}
+		clear(beats)
+		return c.query(func(row row) error {
+			var id string
+			var beat int64
+			err := row.Scan(&id, &beat)
+			beats[grahak.NodeID(id)] = beat
+			return err
+		}, `SELECT id, beat FROM nodes`)
+	})
+	return beats, err
+}

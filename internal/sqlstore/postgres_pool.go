@@ -1,0 +1,171 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"grahak"
+)
+
+const (
+	// operationLimit bounds an operation, from the wait for a connection to the
+	// answer: who asks is told of an outage after that at the latest.
+	operationLimit = 5 * time.Second
+	// statementLimit and lockLimit are where the server itself gives up, before we
+	// do: a connection that is given up on has to be made anew.
+	statementLimit = "4s"
+	lockLimit      = "3s"
+	idleLimit      = "10s" // in a transaction
+	// transactionLimit bounds a transaction of several round trips, which nobody's
+	// request waits for.
+	transactionLimit = 30 * time.Second
+	// connectLimit bounds the attempt to connect to one host.
+	connectLimit = 2 * time.Second
+	// longLimit bounds a statement of what may take minutes.
+	longLimit = "1h"
+)
+
+// poolConfig returns the configuration of the connections to the database.
+func poolConfig(url string, connections int) (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, explainURL(err)
+	}
+	configureConn(cfg.ConnConfig)
+	cfg.MaxConns = int32(connections)
+	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 10
+	cfg.PingTimeout = operationLimit / 2
+	return cfg, nil
+}
+
+// configureConn sets what the URL leaves open.
+func configureConn(cfg *pgx.ConnConfig) {
+	for name, value := range map[string]string{
+		"application_name":                    "grahak",
+		"statement_timeout":                   statementLimit,
+		"lock_timeout":                        lockLimit,
+		"idle_in_transaction_session_timeout": idleLimit,
+	} {
+		if _, given := cfg.RuntimeParams[name]; !given {
+			cfg.RuntimeParams[name] = value
+		}
+	}
+	if cfg.ConnectTimeout == 0 || cfg.ConnectTimeout > connectLimit {
+		cfg.ConnectTimeout = connectLimit
+	}
+	// Everything needs to write sooner or later, so a standby is never the right
+	// host.
+	if cfg.ValidateConnect == nil {
+		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+}
+
+// slots bounds how many operations of a kind run at once, so that none takes the
+// connections of the others.
+type slots chan struct{}
+
+// operation is how an operation is run.
+type operation struct {
+	slots slots
+	limit time.Duration // of all attempts together; 0 for none but the context's
+	// again says that it may be run again after the connection was lost: it only
+	// reads.
+	again bool
+}
+
+// run runs fn with a connection, again if the server has undone it for the sake
+// of others or if it cannot have begun. A caller that goes away does not end it:
+// the connection would be lost with it.
+func (s *Postgres) run(ctx context.Context, o operation, fn func(*postgresConn) error) error {
+	if o.limit > 0 {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.limit)
+		defer cancel()
+		ctx = limited
+	}
+	select {
+	case o.slots <- struct{}{}:
+		defer func() { <-o.slots }()
+	case <-ctx.Done():
+		return grahak.Unavailable("no database connection became free in time", retryQueue, ctx.Err())
+	}
+	for attempt := 0; ; attempt++ {
+		lost, err := s.attempt(ctx, fn)
+		if err == nil {
+			return nil
+		}
+		retry := undone(err) || pgconn.SafeToRetry(err) || lost && o.again && attempt == 0
+		if !retry || attempt == maxAttempts || !pause(ctx, attempt) {
+			return postgresError(err, lost)
+		}
+	}
+}
+
+// maxAttempts bounds how often an operation is run again.
+const maxAttempts = 10
+
+// attempt runs fn with a connection once, and reports whether that was lost.
+func (s *Postgres) attempt(ctx context.Context, fn func(*postgresConn) error) (lost bool, err error) {
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return true, fmt.Errorf("connect: %w", err)
+	}
+	raw := c.Conn().PgConn()
+	defer func() {
+		if p := recover(); p != nil {
+			// Whatever the connection was in the middle of ends with it.
+			closeNow(raw)
+			lost, err = false, fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
+		}
+		if raw.IsClosed() && err != nil {
+			lost = true
+		}
+		if lost || sqlState(err) == stateReadOnly {
+			// The others lead to the same server.
+			closeNow(raw)
+			s.pool.Reset()
+		}
+		c.Release()
+	}()
+	return false, fn(newPostgresConn(ctx, raw))
+}
+
+// closeNow closes a connection without waiting for the server.
+func closeNow(raw *pgconn.PgConn) {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = raw.Close(gone)
+}
+
+// transact runs fn in a transaction on c.
+func (c *postgresConn) transact(fn func(tx) error) error {
+	if err := c.simple("BEGIN"); err != nil {
+		return err
+	}
+	c.inTx = true
+	defer func() { c.inTx = false }()
+	if err := fn(c); err != nil {
+		if rollback := c.simple("ROLLBACK"); rollback != nil && c.raw.IsClosed() {
+			err = errors.Join(err, rollback)
+		}
+		return err
+	}
+	results, err := c.raw.Exec(c.ctx, "COMMIT").ReadAll()
+	if err != nil {
+		return err
+	}
+	// The server takes the commit of a transaction in which a statement failed for
+	// its end.
+	if len(results) != 1 || results[0].CommandTag.String() != "COMMIT" {
+		return errNotCommitted
+	}
+	return nil
+}
+
+var errNotCommitted = errors.New("the database has undone a transaction that was to be committed")

@@ -1,0 +1,293 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"grahak"
+)
+
+const (
+	// maxSharedCommit bounds how many writes of a merchant share a commit.
+	maxSharedCommit = 128
+	// maxLanes bounds how many commits of a merchant are under way at once. More
+	// would only make each smaller.
+	maxLanes = 2
+	// writeAnswer is how long a caller waits for its write.
+	writeAnswer = operationLimit + time.Second
+)
+
+// write is a change in one statement. It is the only one of its kind that
+// waits for no other but those of its own merchant.
+type write struct {
+	query string
+	args  []any
+	// version is that of the key that the write is sealed under, 0 for none.
+	version int64
+	// turn is where the write stands among those that share its transaction: all
+	// take their locks in this order, so that none waits for one that waits for it.
+	turn string
+	// rows is how many rows were written; it is set before the job is done.
+	rows int64
+}
+
+// writeJob is a write that waits for its turn.
+type writeJob = job[*write]
+
+// lanes runs writes of one statement. Those of one merchant that wait share a
+// transaction, a round trip and a commit; it never waits for more to come. Those
+// of different merchants never share anything but the connections.
+type lanes struct {
+	store    *Postgres
+	observer Observer
+	clock    grahak.Clock
+	log      *slog.Logger
+
+	mu      sync.Mutex
+	lanes   map[grahak.MerchantID]*lane
+	waiting int
+	closed  bool
+	workers sync.WaitGroup
+	stopped chan struct{}
+}
+
+// lane is the writes of one merchant.
+type lane struct {
+	merchant grahak.MerchantID
+	jobs     []*writeJob
+	active   int
+}
+
+func newLanes(s *Postgres, cfg PostgresConfig) *lanes {
+	return &lanes{
+		store:    s,
+		observer: cfg.Observer,
+		clock:    cfg.Clock,
+		log:      cfg.Logger,
+		lanes:    make(map[grahak.MerchantID]*lane),
+		stopped:  make(chan struct{}),
+	}
+}
+
+// do runs a statement and returns when it is on disk. What it has written is told
+// by its rows.
+func (w *lanes) do(ctx context.Context, m grahak.MerchantID, s *write) error {
+	j := &writeJob{work: s, done: make(chan struct{})}
+	if err := w.add(m, j); err != nil {
+		return err
+	}
+	return j.await(ctx, writeAnswer, w.stopped)
+}
+
+// add queues a job and begins to run those that wait, unless enough of the
+// merchant run already.
+func (w *lanes) add(m grahak.MerchantID, j *writeJob) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.closed:
+		return grahak.Unavailable("the storage is closing", retryQueue, nil)
+	case w.waiting >= queueSize:
+		return grahak.Unavailable("too many writes are waiting", retryQueue, nil)
+	}
+	l := w.lanes[m]
+	if l == nil {
+		l = &lane{merchant: m}
+		w.lanes[m] = l
+	}
+	l.jobs = append(l.jobs, j)
+	w.waiting++
+	if l.active < maxLanes {
+		l.active++
+		w.workers.Add(1)
+		go w.work(l)
+	}
+	return nil
+}
+
+// work runs the jobs of a lane until none waits.
+func (w *lanes) work(l *lane) {
+	defer w.workers.Done()
+	for {
+		// Whoever is ready to run may be about to queue a job: they run first.
+		runtime.Gosched()
+		jobs := w.take(l)
+		if jobs == nil {
+			return
+		}
+		started := jobs[:0]
+		for _, j := range jobs {
+			if j.state.CompareAndSwap(jobWaiting, jobStarted) {
+				started = append(started, j)
+			}
+		}
+		if len(started) > 0 {
+			w.commit(l.merchant, started)
+		}
+		for _, j := range started {
+			close(j.done)
+		}
+	}
+}
+
+// take returns the next jobs of a lane that can share a transaction. It returns
+// nil, and ends the caller's work, if none waits.
+func (w *lanes) take(l *lane) []*writeJob {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(l.jobs) == 0 {
+		l.active--
+		if l.active == 0 {
+			delete(w.lanes, l.merchant)
+		}
+		return nil
+	}
+	var version int64
+	n := 0
+	for _, j := range l.jobs {
+		v := j.work.version
+		if n == maxSharedCommit || version != 0 && v != 0 && v != version {
+			break
+		}
+		version = max(version, v)
+		n++
+	}
+	jobs := slices.Clone(l.jobs[:n])
+	l.jobs = slices.Delete(l.jobs, 0, n)
+	w.waiting -= n
+	return jobs
+}
+
+// stop refuses new jobs and returns when those that wait are done.
+func (w *lanes) stop() {
+	w.mu.Lock()
+	again := w.closed
+	w.closed = true
+	w.mu.Unlock()
+	w.workers.Wait()
+	if !again {
+		close(w.stopped)
+	}
+}
+
+func (w *lanes) len() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.waiting
+}
+
+// commit runs jobs in one transaction and sets the error of each. If a statement
+// fails, nothing is written; then, unless the database itself has failed, each
+// runs in a transaction of its own.
+func (w *lanes) commit(m grahak.MerchantID, jobs []*writeJob) {
+	slices.SortStableFunc(jobs, func(a, b *writeJob) int { return strings.Compare(a.work.turn, b.work.turn) })
+	err := w.transact(m, jobs)
+	if err == nil {
+		return
+	}
+	down := grahak.CodeOf(err) == grahak.CodeUnavailable
+	if len(jobs) == 1 || down {
+		if sqlState(err) == stateDivisionByZero {
+			err = w.store.keyChanged(m)
+		} else if !down {
+			w.log.Error("a write failed and was undone", "error", err)
+		}
+		for _, j := range jobs {
+			j.err = err
+		}
+		return
+	}
+	for _, j := range jobs {
+		w.commit(m, []*writeJob{j})
+	}
+}
+
+// fence fails, by dividing by zero, unless the merchant has keys of the given
+// version; and they keep that version until the transaction ends.
+const fence = `SELECT 1 / count(*) FROM (SELECT 1 FROM keysets WHERE merchant_id = $1 AND version = $2 FOR KEY SHARE) AS newest`
+
+// transact runs jobs in one transaction, in one round trip. If it returns an
+// error, nothing of them was written, unless that is an outage.
+func (w *lanes) transact(m grahak.MerchantID, jobs []*writeJob) error {
+	var version int64
+	for _, j := range jobs {
+		version = max(version, j.work.version)
+	}
+	return w.store.run(context.Background(), operation{slots: w.store.writing, limit: operationLimit}, func(c *postgresConn) error {
+		batch := make([]write, 0, len(jobs)+1)
+		if version != 0 {
+			batch = append(batch, write{query: fence, args: []any{string(m), version}})
+		}
+		for _, j := range jobs {
+			batch = append(batch, write{query: j.work.query, args: j.work.args})
+		}
+		start := w.clock.Now()
+		if err := c.runTogether(batch); err != nil {
+			return err
+		}
+		if w.observer != nil {
+			w.observer.Committed(len(jobs), w.clock.Now().Sub(start))
+		}
+		written := batch[len(batch)-len(jobs):]
+		for i, j := range jobs {
+			j.work.rows = written[i].rows
+		}
+		return nil
+	})
+}
+
+// runTogether runs statements in one transaction, in one round trip, and sets the
+// rows of each.
+func (c *postgresConn) runTogether(batch []write) error {
+	described := make([]*pgconn.StatementDescription, len(batch))
+	values := make([][][]byte, len(batch))
+	for i, s := range batch {
+		var err error
+		if described[i], err = c.prepare(s.query); err != nil {
+			return err
+		}
+		if values[i], err = encodeArgs(described[i], s.args); err != nil {
+			return err
+		}
+	}
+	p := c.raw.StartPipeline(c.ctx)
+	for i := range batch {
+		p.SendQueryPrepared(described[i].Name, values[i], binaryFormat, binaryFormat)
+	}
+	err := p.Sync()
+	for i := 0; err == nil; i++ {
+		var result any
+		if result, err = p.GetResults(); err != nil {
+			break
+		}
+		switch result := result.(type) {
+		case *pgconn.ResultReader:
+			var tag pgconn.CommandTag
+			if tag, err = result.Close(); err == nil {
+				batch[i].rows = tag.RowsAffected()
+			}
+		case *pgconn.PipelineSync:
+			return p.Close()
+		default:
+			err = fmt.Errorf("the database answered with %T in a pipeline", result)
+		}
+	}
+	return errors.Join(err, p.Close())
+}
+
+// keyChanged returns what is wrong with a write that the fence refused.
+func (s *Postgres) keyChanged(m grahak.MerchantID) error {
+	if _, err := s.SealState(context.Background(), m); err != nil {
+		return err
+	}
+	return errKeyRotated
+}
