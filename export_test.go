@@ -45,3 +45,6 @@ func TickOf(t time.Time) int64 { return tickOf(t) }
 
 // LowestID returns the lowest id of a customer of a tick.
 func LowestID(tick int64) string { return lowestID(customerPrefix, tick) }
+
+// Owns reports whether the work with the given name is this node's.
+func (s *Service) Owns(work string) bool { return s.nodes.owns(work) }

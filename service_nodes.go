@@ -38,7 +38,7 @@ type nodes struct {
 
 type lastBeat struct {
 	beat int64
-	at   time.Duration // since the first look
+	at   time.Duration // since the first look, less the time of looks that failed
 }
 
 // newNodes returns nodes of which none is known yet but this one.
@@ -75,7 +75,10 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger) {
 			_, _ = n.store.Beat(leave, "", []NodeID{n.self})
 			return
 		case <-tick.C:
-			elapsed += beatInterval
+			// While this node cannot look, nobody is silent.
+			if !failed {
+				elapsed += beatInterval
+			}
 		}
 	}
 }
