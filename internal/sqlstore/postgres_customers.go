@@ -29,7 +29,7 @@ const (
 		SELECT merchant_id, $11, $12, id, $13, $14, $15, $16, $17, 1 FROM made`
 	createCustomer          = createdCustomer + createdEvent
 	createCustomerWithToken = createdCustomer + `, told AS (` + createdEvent + `)
-		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, id, $18, $19 FROM made`
+		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, $18, $19, $20 FROM made`
 )
 
 // CreateCustomer implements [grahak.CustomerStore].
@@ -40,12 +40,13 @@ func (s *Postgres) CreateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 			string(m), string(c.ID), c.Reference[:], short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.CreatedAt.UnixMicro(), c.UpdatedAt.UnixMicro(),
 			string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
 		},
+		sealed:  true,
 		version: c.Sealed.Version,
 		turn:    turnCreate + string(c.Reference[:]),
 	}
 	if token != nil {
 		w.query = createCustomerWithToken
-		w.args = append(w.args, token.Hash[:], token.ExpiresAt.UnixMicro())
+		w.args = append(w.args, string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
 	}
 	if err := s.lanes.do(ctx, m, w); err != nil {
 		return err
@@ -70,7 +71,7 @@ const (
 			CASE WHEN old_mobile IS DISTINCT FROM new_mobile THEN old_mobile END FROM made`
 	updateCustomer          = updatedCustomer + updatedEvent
 	updateCustomerWithToken = updatedCustomer + `, told AS (` + updatedEvent + `)
-		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, id, $17, $18 FROM made`
+		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, $17, $18, $19 FROM made`
 )
 
 // UpdateCustomer implements [grahak.CustomerStore].
@@ -81,12 +82,13 @@ func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 			string(m), string(c.ID), c.Revision - 1, short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(),
 			string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
 		},
+		sealed:  true,
 		version: c.Sealed.Version,
 		turn:    turnChange + string(c.ID),
 	}
 	if token != nil {
 		w.query = updateCustomerWithToken
-		w.args = append(w.args, token.Hash[:], token.ExpiresAt.UnixMicro())
+		w.args = append(w.args, string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
 	}
 	if err := s.lanes.do(ctx, m, w); err != nil {
 		return false, err
@@ -102,13 +104,16 @@ const eraseCustomer = `WITH gone AS (DELETE FROM customers WHERE merchant_id = $
 	INSERT INTO pending_events (` + pendingColumns + `, reindex, old_email, old_mobile)
 	SELECT merchant_id, $4, $5, id, $6, $7, $8, $9, $10, 1, email_index, mobile_index FROM gone`
 
-// EraseCustomer implements [grahak.CustomerStore]. The pass that orders events
-// takes the indexes out of the look-up index.
+// EraseCustomer implements [grahak.CustomerStore]. The customer is locked by a
+// statement before: the tokens that are deleted are those that were there when it
+// began, and some may have been made while it waited for the lock. The pass that
+// orders events takes the indexes out of the look-up index.
 func (s *Postgres) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, revision int64, e grahak.Event) (bool, error) {
 	w := &write{
 		query: eraseCustomer,
 		args:  []any{string(m), string(id), revision, string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro()},
 		turn:  turnChange + string(id),
+		first: &write{query: `SELECT revision FROM customers WHERE merchant_id = $1 AND id = $2 FOR UPDATE`, args: []any{string(m), string(id)}},
 	}
 	if err := s.lanes.do(ctx, m, w); err != nil {
 		return false, err

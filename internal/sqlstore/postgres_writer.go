@@ -31,11 +31,16 @@ const (
 type write struct {
 	query string
 	args  []any
-	// version is that of the key that the write is sealed under, 0 for none.
+	// first runs before it, in a statement of its own; may be nil.
+	first *write
+	// version is that of the key that the write is sealed under, if it is.
+	sealed  bool
 	version int64
 	// turn is where the write stands among those that share its transaction: all
 	// take their locks in this order, so that none waits for one that waits for it.
 	turn string
+	// place is where it stands among the statements of its transaction.
+	place int
 	// rows is how many rows were written; it is set before the job is done.
 	rows int64
 }
@@ -151,14 +156,15 @@ func (w *lanes) take(l *lane) []*writeJob {
 		}
 		return nil
 	}
-	var version int64
+	var sealed *write
 	n := 0
 	for _, j := range l.jobs {
-		v := j.work.version
-		if n == maxSharedCommit || version != 0 && v != 0 && v != version {
+		if n == maxSharedCommit || j.work.sealed && sealed != nil && j.work.version != sealed.version {
 			break
 		}
-		version = max(version, v)
+		if j.work.sealed {
+			sealed = j.work
+		}
 		n++
 	}
 	jobs := slices.Clone(l.jobs[:n])
@@ -218,17 +224,23 @@ const fence = `SELECT 1 / count(*) FROM (SELECT 1 FROM keysets WHERE merchant_id
 // transact runs jobs in one transaction, in one round trip. If it returns an
 // error, nothing of them was written, unless that is an outage.
 func (w *lanes) transact(m grahak.MerchantID, jobs []*writeJob) error {
-	var version int64
+	var sealed *write
 	for _, j := range jobs {
-		version = max(version, j.work.version)
+		if j.work.sealed {
+			sealed = j.work
+		}
 	}
 	return w.store.run(context.Background(), operation{slots: w.store.writing, limit: operationLimit}, func(c *postgresConn) error {
-		batch := make([]write, 0, len(jobs)+1)
-		if version != 0 {
-			batch = append(batch, write{query: fence, args: []any{string(m), version}})
+		batch := make([]write, 0, 2*len(jobs)+1)
+		if sealed != nil {
+			batch = append(batch, write{query: fence, args: []any{string(m), sealed.version}})
 		}
 		for _, j := range jobs {
+			if j.work.first != nil {
+				batch = append(batch, *j.work.first)
+			}
 			batch = append(batch, write{query: j.work.query, args: j.work.args})
+			j.work.place = len(batch) - 1
 		}
 		start := w.clock.Now()
 		if err := c.runTogether(batch); err != nil {
@@ -237,9 +249,8 @@ func (w *lanes) transact(m grahak.MerchantID, jobs []*writeJob) error {
 		if w.observer != nil {
 			w.observer.Committed(len(jobs), w.clock.Now().Sub(start))
 		}
-		written := batch[len(batch)-len(jobs):]
-		for i, j := range jobs {
-			j.work.rows = written[i].rows
+		for _, j := range jobs {
+			j.work.rows = batch[j.work.place].rows
 		}
 		return nil
 	})
