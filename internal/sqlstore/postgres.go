@@ -3,6 +3,8 @@ package sqlstore
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -57,6 +59,8 @@ type Postgres struct {
 	// The operations of each kind that run at once have connections enough, all
 	// together, so none waits for one of another kind.
 	vital, reading, finding, writing, background slots
+
+	waits, waited atomic.Int64 // for one of those connections; waited in nanoseconds
 }
 
 var (
@@ -123,6 +127,10 @@ type ConnectionStats struct {
 	InUse, Idle, Max int
 	// Opened counts connections that were made since the start.
 	Opened int64
+	// Waits counts the operations that had to wait for a connection, and Waited is
+	// how long they did together.
+	Waits  int64
+	Waited time.Duration
 }
 
 // Connections returns what the connections are doing now.
@@ -133,6 +141,8 @@ func (s *Postgres) Connections() ConnectionStats {
 		Idle:   int(stat.IdleConns()),
 		Max:    int(stat.MaxConns()),
 		Opened: stat.NewConnsCount(),
+		Waits:  s.waits.Load(),
+		Waited: time.Duration(s.waited.Load()),
 	}
 }
 

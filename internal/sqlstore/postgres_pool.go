@@ -89,12 +89,10 @@ func (s *Postgres) run(ctx context.Context, o operation, fn func(*postgresConn) 
 		defer cancel()
 		ctx = limited
 	}
-	select {
-	case o.slots <- struct{}{}:
-		defer func() { <-o.slots }()
-	case <-ctx.Done():
+	if !s.enter(ctx, o.slots) {
 		return grahak.Unavailable("no database connection became free in time", retryQueue, ctx.Err())
 	}
+	defer func() { <-o.slots }()
 	for attempt := 0; ; attempt++ {
 		lost, err := s.attempt(ctx, fn)
 		if err == nil {
@@ -104,6 +102,26 @@ func (s *Postgres) run(ctx context.Context, o operation, fn func(*postgresConn) 
 		if !retry || attempt == maxAttempts || !pause(ctx, attempt) {
 			return postgresError(err, lost)
 		}
+	}
+}
+
+// enter waits for a slot, and reports false if ctx ends first.
+func (s *Postgres) enter(ctx context.Context, slots slots) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+	}
+	began := s.lanes.clock.Now()
+	defer func() {
+		s.waits.Add(1)
+		s.waited.Add(int64(s.lanes.clock.Now().Sub(began)))
+	}()
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
