@@ -49,7 +49,7 @@ type Server struct {
 	version  string
 	log      *slog.Logger
 	lock     *flock.Flock
-	store    *sqlstore.SQLite
+	store    sqlstore.Store
 	api, ops *http.Server
 	listener struct{ api, ops net.Listener }
 	draining atomic.Bool
@@ -85,11 +85,12 @@ func Start(ctx context.Context, cfg config.Server, opts Options) (*Server, error
 }
 
 func (s *Server) start(ctx context.Context, opts Options) error {
-	if _, err := makeDataDir(s.cfg.Dir); err != nil {
-		return err
-	}
-	if err := s.takeLock(); err != nil {
-		return err
+	if s.cfg.NeedsFolder() {
+		started, err := s.takeFolder(ctx)
+		if err != nil {
+			return err
+		}
+		defer started()
 	}
 	tlsConfig, err := s.tls(opts.Clock)
 	if err != nil {
@@ -99,17 +100,9 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	metrics := telemetry.NewMetrics(opts.Version)
-	s.store, err = sqlstore.OpenSQLite(ctx, sqlstore.SQLiteConfig{
-		Path:        s.cfg.Database(),
-		Environment: grahak.Environment(s.cfg.Environment),
-		Clock:       opts.Clock,
-		Observer:    metrics,
-		Logger:      s.log,
-	})
-	if err != nil {
+	if err := s.openStore(ctx, opts.Clock, metrics); err != nil {
 		return err
 	}
-	metrics.Watch(s.store)
 	sealer, err := s.sealer(ctx)
 	if err != nil {
 		return err
@@ -126,7 +119,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	if !s.cfg.Production() && s.Fault() == nil {
-		if s.DemoKey, err = provision(ctx, s.Service); err != nil {
+		if err := s.provision(ctx); err != nil {
 			return err
 		}
 	}
@@ -177,13 +170,64 @@ func makeDataDir(dir string) (made []string, err error) {
 	return made, err
 }
 
-// takeLock makes sure that no other server uses the data folder.
-func (s *Server) takeLock() (err error) {
+// takeFolder makes the data folder, if there is none, and makes sure that no other
+// server uses the database in it. With PostgreSQL the servers on a folder share
+// what a sandbox makes there: they start one after the other, each until it calls
+// started.
+func (s *Server) takeFolder(ctx context.Context) (started func(), err error) {
+	if _, err := makeDataDir(s.cfg.Folder()); err != nil {
+		return nil, err
+	}
+	if s.cfg.Postgres() {
+		lock := secretsLock(s.cfg.Data)
+		if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+			return nil, fmt.Errorf("the data folder %s cannot be locked: %w", s.cfg.Folder(), err)
+		}
+		return func() { _ = lock.Unlock() }, nil
+	}
 	s.lock, err = tryLock(s.cfg.Data)
 	if err == nil && s.lock == nil {
-		return fmt.Errorf("another grahak serve, or a seal rotate, is using the data folder %s: stop it, or give another folder with --data", s.cfg.Dir)
+		err = fmt.Errorf("another grahak serve, or a seal rotate, is using the data folder %s: stop it, or give another folder with --data", s.cfg.Folder())
 	}
-	return err
+	return func() {}, err
+}
+
+// openStore opens the database that the settings name. A production on PostgreSQL
+// does not change its schema, which other servers may be using.
+func (s *Server) openStore(ctx context.Context, clock grahak.Clock, metrics *telemetry.Metrics) error {
+	if s.cfg.Postgres() {
+		store, err := sqlstore.OpenPostgres(ctx, sqlstore.PostgresConfig{
+			URL:         s.cfg.DatabaseURL.Secret(),
+			Environment: grahak.Environment(s.cfg.Environment),
+			Migrate:     !s.cfg.Production(),
+			Connections: s.cfg.Connections,
+			Clock:       clock,
+			Observer:    metrics,
+			Logger:      s.log,
+		})
+		if errors.Is(err, sqlstore.ErrNoStore) {
+			return fmt.Errorf("the database %s has no schema yet: run `grahak migrate` with the same --database-url, and start again", s.cfg.DatabaseURL)
+		}
+		if err != nil {
+			return err
+		}
+		s.store = store
+		metrics.WatchConnections(func() telemetry.Connections { return telemetry.Connections(store.Connections()) })
+	} else {
+		store, err := sqlstore.OpenSQLite(ctx, sqlstore.SQLiteConfig{
+			Path:        s.cfg.Database(),
+			Environment: grahak.Environment(s.cfg.Environment),
+			Clock:       clock,
+			Observer:    metrics,
+			Logger:      s.log,
+		})
+		if err != nil {
+			return err
+		}
+		s.store = store
+	}
+	metrics.Watch(s.store)
+	return nil
 }
 
 // tls returns the configuration of the API's listener, nil for plain HTTP.
@@ -226,28 +270,39 @@ func listen(ctx context.Context, addr, flag string) (net.Listener, error) {
 	return l, nil
 }
 
-// provision makes the demo merchant in a store without merchants, and a key if
-// that merchant has none, and returns the key; empty if there was nothing to do.
-func provision(ctx context.Context, service *grahak.Service) (string, error) {
-	merchants, err := service.Merchants(ctx)
+// provision makes the demo merchant in a store without merchants, with a key that
+// DemoKey then is. Of several servers that start at once on one database, the one
+// that makes the merchant makes the key, and the others go on without.
+func (s *Server) provision(ctx context.Context) error {
+	merchants, err := s.Service.Merchants(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	caller := grahak.Operator(DemoMerchant, "serve")
 	if len(merchants) == 0 {
-		if _, err := service.CreateMerchant(ctx, caller, "Demo merchant"); err != nil {
-			return "", err
+		_, err := s.Service.CreateMerchant(ctx, caller, "Demo merchant")
+		if grahak.CodeOf(err) == grahak.CodeMerchantExists {
+			return nil
 		}
+		if err != nil {
+			// Another server may have named its own master key meanwhile.
+			if s.checkMasterKey(ctx); s.Fault() != nil {
+				return nil
+			}
+			return err
+		}
+	} else if s.cfg.Postgres() {
+		return nil
 	}
-	keys, err := service.Keys(ctx, caller)
+	keys, err := s.Service.Keys(ctx, caller)
 	if grahak.CodeOf(err) == grahak.CodeMerchantNotFound || len(keys) > 0 {
-		return "", nil
+		return nil
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, key, err := service.CreateKey(ctx, caller, grahak.KeySpec{Label: "first start", Scope: grahak.ScopeWrite})
-	return key, err
+	_, s.DemoKey, err = s.Service.CreateKey(ctx, caller, grahak.KeySpec{Label: "first start", Scope: grahak.ScopeWrite})
+	return err
 }
 
 // APIAddr returns the address that the API listens on.

@@ -45,6 +45,9 @@ const spareSpace = 16 << 20
 // after an error, too. program is the version of this one. Errors are one
 // sentence.
 func (d *Data) Backup(ctx context.Context, path, program string, progress Progress) (b Backup, err error) {
+	if d.SQLite == nil {
+		return Backup{}, errors.New("the data is in PostgreSQL, which has backups of its own: use pg_dump or a base backup with archived log, and keep a copy of the master key apart from it; docs/operations.md says how")
+	}
 	defer func() { err = orInterrupted(ctx, err) }()
 	f, err := createPartial(path)
 	if err != nil {
@@ -55,7 +58,7 @@ func (d *Data) Backup(ctx context.Context, path, program string, progress Progre
 			err = cleanUp(f, err)
 		}
 	}()
-	size, err := d.Store.CopySize(ctx)
+	size, err := d.SQLite.CopySize(ctx)
 	if err != nil {
 		return Backup{}, err
 	}
@@ -63,7 +66,7 @@ func (d *Data) Backup(ctx context.Context, path, program string, progress Progre
 		return Backup{}, fmt.Errorf("the disk that holds %s has %d MiB free and the backup needs %d: free some space, or write it to another disk", path, free>>20, (size+spareSpace)>>20)
 	}
 	manifest := backup.Manifest{Program: program, MadeAt: grahak.SystemClock{}.Now().Truncate(time.Second)}
-	if err := d.Store.CopyTo(ctx, f.Name(), progress.bytes("Copying")); err != nil {
+	if err := d.SQLite.CopyTo(ctx, f.Name(), progress.bytes("Copying")); err != nil {
 		return Backup{}, err
 	}
 	copied, err := sqlstore.OpenCopy(ctx, f.Name())

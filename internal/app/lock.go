@@ -15,7 +15,7 @@ func tryLock(data config.Data) (*flock.Flock, error) {
 	lock := flock.New(data.LockFile(), flock.SetPermissions(0o600))
 	got, err := lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("the data folder %s cannot be written: make it writable for this user, or give another with --data (%w)", data.Dir, err)
+		return nil, fmt.Errorf("the data folder %s cannot be written: make it writable for this user, or give another with --data (%w)", data.Folder(), err)
 	}
 	if !got {
 		return nil, nil
@@ -23,9 +23,18 @@ func tryLock(data config.Data) (*flock.Flock, error) {
 	return lock, nil
 }
 
+// secretsLock is the lock that those hold who make secrets in the data folder.
+func secretsLock(data config.Data) *flock.Flock {
+	return flock.New(data.Folder(), flock.SetFlag(os.O_RDONLY))
+}
+
 // Served reports whether a server uses the data folder, or a command has taken
-// over from one. It makes nothing; what cannot be told is not so.
+// over from one. It makes nothing; what cannot be told is not so, but a
+// PostgreSQL database counts as served, because its servers may be anywhere.
 func Served(data config.Data) bool {
+	if data.Postgres() {
+		return true
+	}
 	// Locking makes the file.
 	if _, err := os.Stat(data.LockFile()); err != nil {
 		return false
@@ -36,10 +45,14 @@ func Served(data config.Data) bool {
 	return err == nil && !got
 }
 
-// TakeOver lets the caller do what a server does in the background: until
-// release is called no server can start on the data folder. It reports false if
-// a server runs, or another command has taken over.
+// TakeOver lets the caller do what a server does in the background. In a data
+// folder no server can start until release is called, and it reports false if one
+// runs, or if another command has taken over. On PostgreSQL the caller does it
+// beside the servers: whoever takes a step first has taken it.
 func (d *Data) TakeOver() (release func() error, ok bool, err error) {
+	if d.data.Postgres() {
+		return func() error { return nil }, true, nil
+	}
 	lock, err := tryLock(d.data)
 	if lock == nil {
 		return nil, false, err

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"grahak"
 	"grahak/internal/config"
@@ -148,6 +145,9 @@ func (s *Server) checkMasterKey(ctx context.Context) {
 		return // The storage has an outage of its own, and it tells nothing of the key.
 	}
 	_, fault := s.MasterKeys.Key(ctx, named)
+	if s.cfg.Postgres() {
+		fault = shared(fault)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -166,6 +166,16 @@ func (s *Server) checkMasterKey(ctx context.Context) {
 	s.fault.Store(&fault)
 }
 
+// shared is what is wrong with the master key of a server that is one of several,
+// with what mends it where the others have one that this one lacks.
+func shared(fault error) error {
+	lost, other := lostMasterKey{}, seal.OtherMasterKeyError{}
+	if errors.As(fault, &lost) || errors.As(fault, &other) {
+		return fmt.Errorf("%w; all servers of one database need the same master key, as from one --master-key-file that each of them has", fault)
+	}
+	return fault
+}
+
 // RenewMasterKey changes the master key that a sandbox keeps in its data folder:
 // it puts a new one beside the old, calls rewrap, which is to wrap all keysets
 // under the newest, and removes the old one. When it is cut off, both are left,
@@ -176,10 +186,10 @@ func (d *Data) RenewMasterKey(ctx context.Context, rewrap func(context.Context) 
 		return rewrap(ctx)
 	}
 	// Two at once would overwrite each other's new key.
-	lock := flock.New(d.data.Dir, flock.SetFlag(os.O_RDONLY))
+	lock := secretsLock(d.data)
 	got, err := lock.TryLock()
 	if err != nil {
-		return fmt.Errorf("the data folder %s cannot be locked: %w", d.data.Dir, err)
+		return fmt.Errorf("the data folder %s cannot be locked: %w", d.data.Folder(), err)
 	}
 	if !got {
 		return errors.New("the master key is being changed by another command: wait for its end")

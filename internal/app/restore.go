@@ -54,6 +54,9 @@ func VerifyBackup(ctx context.Context, path string, data config.Data, key config
 // it gives it its name. Whatever it made is gone again after an error. Errors are
 // one sentence.
 func Restore(ctx context.Context, path string, data config.Data, key config.MasterKey, progress Progress) (_ Verified, err error) {
+	if data.Postgres() {
+		return Verified{}, errors.New("a backup is restored into a data folder, and --database-url (or GRAHAK_DATABASE_URL) names PostgreSQL, which has its own ways: use pg_restore or a base backup; docs/operations.md says how")
+	}
 	defer func() { err = orInterrupted(ctx, err) }()
 	v, err := newVerifier(path, data, key, progress)
 	if err != nil {
@@ -77,8 +80,8 @@ func Restore(ctx context.Context, path string, data config.Data, key config.Mast
 			err = cleanUp(f, err)
 		}
 	}()
-	if free, err := disk.Free(data.Dir); err == nil && free < uint64(v.Database.Bytes)+spareSpace {
-		return Verified{}, fmt.Errorf("the disk that holds %s has %d MiB free and the data needs %d: free some space, or use another disk", data.Dir, free>>20, (v.Database.Bytes+spareSpace)>>20)
+	if free, err := disk.Free(data.Folder()); err == nil && free < uint64(v.Database.Bytes)+spareSpace {
+		return Verified{}, fmt.Errorf("the disk that holds %s has %d MiB free and the data needs %d: free some space, or use another disk", data.Folder(), free>>20, (v.Database.Bytes+spareSpace)>>20)
 	}
 	if v.Backup, err = readBackup(ctx, path, f, progress.bytes("Copying")); err != nil {
 		return Verified{}, err
@@ -96,7 +99,7 @@ func Restore(ctx context.Context, path string, data config.Data, key config.Mast
 // claimFolder makes the data folder, if there is none, and keeps servers out of
 // it until release is called, which removes what was made if it is to undo it.
 func claimFolder(data config.Data) (release func(undo bool), err error) {
-	made, err := makeDataDir(data.Dir)
+	made, err := makeDataDir(data.Folder())
 	if err != nil {
 		return nil, err
 	}
@@ -110,23 +113,23 @@ func claimFolder(data config.Data) (release func(undo bool), err error) {
 			undo()
 		}
 	}()
-	entries, err := os.ReadDir(data.Dir)
+	entries, err := os.ReadDir(data.Folder())
 	if err != nil {
 		return nil, err
 	}
 	for _, entry := range entries {
-		switch filepath.Join(data.Dir, entry.Name()) {
+		switch filepath.Join(data.Folder(), entry.Name()) {
 		case data.GeneratedMasterKey(), data.LockFile():
 			// Whoever uses the folder holds the lock; the file says nothing.
 		case partial(data.Database()):
-			return nil, fmt.Errorf("%s is in the data folder %s: wait for the restore that is writing it or, if there is none, delete what one that was killed has left", entry.Name(), data.Dir)
+			return nil, fmt.Errorf("%s is in the data folder %s: wait for the restore that is writing it or, if there is none, delete what one that was killed has left", entry.Name(), data.Folder())
 		default:
-			return nil, fmt.Errorf("the data folder %s is not empty, %s is in it: give another with --data, or move away what is there", data.Dir, entry.Name())
+			return nil, fmt.Errorf("the data folder %s is not empty, %s is in it: give another with --data, or move away what is there", data.Folder(), entry.Name())
 		}
 	}
 	lock, err := tryLock(data)
 	if err == nil && lock == nil {
-		err = fmt.Errorf("another grahak is using the data folder %s: wait for its end, or give another folder with --data", data.Dir)
+		err = fmt.Errorf("another grahak is using the data folder %s: wait for its end, or give another folder with --data", data.Folder())
 	}
 	if err != nil {
 		return nil, err

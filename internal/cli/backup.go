@@ -39,7 +39,7 @@ func (c backupCmd) Run(ctx context.Context, std Streams) error {
 		if err != nil {
 			return err
 		}
-		if inside(c.File, c.Dir) {
+		if inside(c.File, c.Folder()) {
 			fmt.Fprintf(std.Err, "%s is in the data folder, and is lost with it: move it to another disk.\n", c.File)
 		}
 		if c.JSON {

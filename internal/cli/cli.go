@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -44,6 +45,7 @@ type commands struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
 	Merchant merchantCmd `cmd:"" help:"Make, list and disable merchants."`
 	Key      keyCmd      `cmd:"" help:"Make, import, list, revoke and rotate API keys."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the schema of the database up to date."`
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
 	Customer customerCmd `cmd:"" help:"Find, export and erase a merchant's customers."`
 	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`
@@ -61,7 +63,7 @@ const description = `A self-hosted customer service for payments that speaks Jus
   grahak key create --merchant acme  make a key for it
   grahak doctor                      see what is wrong, and how to mend it
 
-All commands work while the server runs on the same data folder, which sees what they change within 2 seconds. Every flag can also be set as the GRAHAK_* environment variable that is named after it in brackets; the flag wins. Exit status: 0 done, 1 not done, 2 wrong command line.`
+All commands work while servers run on the same data folder or database, which see what they change within 2 seconds. Every flag can also be set as the GRAHAK_* environment variable that is named after it in brackets; the flag wins. Exit status: 0 done, 1 not done, 2 wrong command line.`
 
 // Main runs the command line args, without the program's name, and returns the
 // exit status.
@@ -77,12 +79,20 @@ func Main(args []string, std Streams) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &wrong):
-		fmt.Fprintf(std.Err, "grahak: %s. See %s.\n", strings.TrimRight(wrong.Error(), ".?"), wrong.help)
+		fmt.Fprintf(std.Err, "grahak: %s. See %s.\n", withoutPasswords(strings.TrimRight(wrong.Error(), ".?")), wrong.help)
 		return exitUsage
 	}
-	fmt.Fprintf(std.Err, "grahak: %s\n", sentence(err))
+	fmt.Fprintf(std.Err, "grahak: %s\n", withoutPasswords(sentence(err)))
 	return exitFault
 }
+
+// urlPassword is a password in a URL, however wrong the URL is otherwise.
+var urlPassword = regexp.MustCompile(`(\w://[^\s/:@]*:)[^\s"']*@`)
+
+// withoutPasswords is an error's text without the passwords of URLs. None should be
+// in it, but a URL in the wrong place of the command line is shown as it was
+// given.
+func withoutPasswords(text string) string { return urlPassword.ReplaceAllString(text, "$1***@") }
 
 // run parses the command line and runs its command. A command line that cannot
 // be understood is a usageError.
@@ -120,11 +130,22 @@ func run(ctx context.Context, args []string, std Streams) (err error) {
 		return misparsed(err)
 	}
 	help := parsed.Selected().FullPath() + " --help"
+	var warn warning
 	for _, given := range parsed.Path {
-		if given.Flag != nil && given.Flag.Name == "master-key" {
+		if given.Flag == nil {
+			continue
+		}
+		if given.Flag.Name == "master-key" {
 			return usageError{errors.New("--master-key would show the key to every user of this machine: set GRAHAK_MASTER_KEY, or give --master-key-file or --master-key-command"), help}
 		}
+		if url, ok := given.Flag.Target.Interface().(config.DatabaseURL); ok && url.HasPassword() {
+			warn = warning("the password in --" + given.Flag.Name + " can be seen by every user of this machine while this runs: set GRAHAK_DATABASE_URL instead, or PGPASSWORD, or keep it in a password file (~/.pgpass)")
+		}
 	}
+	if name := parsed.Selected().Name; warn != "" && name != "serve" && name != "doctor" {
+		fmt.Fprintf(std.Err, "grahak: warning: %s\n", warn)
+	}
+	parsed.Bind(warn)
 	err = parsed.Run()
 	var wrong usageError
 	switch {
@@ -136,6 +157,10 @@ func run(ctx context.Context, args []string, std Streams) (err error) {
 	}
 	return err
 }
+
+// warning is what is wrong with a command line that is carried out all the same,
+// empty for nothing. The server says it in its log, and the doctor as a finding.
+type warning string
 
 // habitual turns what people try first into the commands there are.
 func habitual(args []string) []string {
@@ -185,34 +210,46 @@ func sentence(err error) string {
 	return text
 }
 
-// target is the flags of every command that works on a data folder.
+// target is the flags of every command that works on a data folder or database.
 type target struct {
 	config.Data
 	config.MasterKey
 }
 
-// flags is what a further command needs to work on the same data folder.
-func (t target) flags() string { return dataFlag(t.Data) }
-
-// dataFlag is the flag that names the data folder, with a space before it, or
-// nothing for the default.
-func dataFlag(d config.Data) string {
-	if d.Dir == config.DefaultDir {
-		return ""
+// check returns an error if the flags contradict each other.
+func (t target) check() error {
+	if err := errors.Join(t.Data.Check(), t.MasterKey.Check()); err != nil {
+		return wrongUse("%s", sentence(err))
 	}
-	return " --data " + shellWord(d.Dir)
+	return nil
 }
 
-// open opens the data folder. The caller closes it.
+// flags is what a further command needs to work on the same data.
+func (t target) flags() string { return dataFlag(t.Data) }
+
+// dataFlag is the flags that name the data, with a space before each, or nothing
+// for the default and for what is in the environment. A password is left out: who
+// copies the line puts it in.
+func dataFlag(d config.Data) (flags string) {
+	if url := d.DatabaseURL; url.Secret() != os.Getenv("GRAHAK_DATABASE_URL") {
+		flags = " --database-url " + shellWord(url.String())
+	}
+	if d.Dir != config.DefaultDir {
+		flags += " --data " + shellWord(d.Dir)
+	}
+	return flags
+}
+
+// open opens the data folder or database. The caller closes it.
 func (t target) open(ctx context.Context, std Streams) (*app.Data, error) {
-	if err := t.Check(); err != nil {
-		return nil, wrongUse("%w", err)
+	if err := t.check(); err != nil {
+		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return app.OpenData(ctx, t.Data, t.MasterKey, log)
 }
 
-// with opens the data folder for the duration of fn.
+// with opens the data folder or database for the duration of fn.
 func (t target) with(ctx context.Context, std Streams, fn func(*app.Data) error) error {
 	data, err := t.open(ctx, std)
 	if err != nil {

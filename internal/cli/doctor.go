@@ -24,7 +24,7 @@ type doctorCmd struct {
 
 // Help is what `grahak doctor --help` says above the flags.
 func (doctorCmd) Help() string {
-	return `Give it the flags and the environment that the server runs with. It works beside a running server and changes nothing. It reads the whole database, which takes a while if that is large.`
+	return `Give it the flags and the environment that the server runs with. It works beside a running server and changes nothing. In a data folder it reads the whole database, which takes a while if that is large; of PostgreSQL it looks at the server's settings.`
 }
 
 // errUnwell makes the exit status say that something is wrong.
@@ -56,15 +56,21 @@ func (r *report) line(mark, what, format string, args ...any) {
 }
 
 // Run checks everything and fails if anything is wrong.
-func (c doctorCmd) Run(ctx context.Context, std Streams) error {
+func (c doctorCmd) Run(ctx context.Context, std Streams, warn warning) error {
 	r := &report{std: std, ended: ctx.Err}
+	if warn != "" {
+		r.warn("settings", "%s", warn)
+	}
 	if err := c.Check(); err != nil {
 		r.fail("settings", "%s", err)
 	} else {
 		r.ok("settings", "fit together (%s)", c.Environment)
 	}
 	c.checkTLS(r)
-	if c.checkFolder(r) {
+	switch {
+	case c.Postgres():
+		c.checkPostgres(ctx, r)
+	case c.checkFolder(r):
 		c.checkDisk(r)
 		c.checkStore(ctx, r)
 	}
@@ -101,37 +107,37 @@ func (c doctorCmd) checkTLS(r *report) {
 
 // checkFolder reports whether there is a folder to look into.
 func (c doctorCmd) checkFolder(r *report) bool {
-	info, err := os.Stat(c.Dir)
+	info, err := os.Stat(c.Folder())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		r.fail("folder", "%q does not exist: grahak serve makes it at its first start, or give the right one with --data", c.Dir)
+		r.fail("folder", "%q does not exist: grahak serve makes it at its first start, or give the right one with --data", c.Folder())
 		return false
 	case err != nil:
 		r.fail("folder", "%s", err)
 		return false
 	case !info.IsDir():
-		r.fail("folder", "%s is a file: give a folder with --data", c.Dir)
+		r.fail("folder", "%s is a file: give a folder with --data", c.Folder())
 		return false
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		r.warn("folder", "%s can be read by other users of this machine: chmod 700 %s", c.Dir, shellWord(c.Dir))
+		r.warn("folder", "%s can be read by other users of this machine: chmod 700 %s", c.Folder(), shellWord(c.Folder()))
 	}
-	probe, err := os.CreateTemp(c.Dir, ".doctor-*")
+	probe, err := os.CreateTemp(c.Folder(), ".doctor-*")
 	if err != nil {
-		r.fail("folder", "%s cannot be written: make it writable for this user (%s)", c.Dir, err)
+		r.fail("folder", "%s cannot be written: make it writable for this user (%s)", c.Folder(), err)
 		return true
 	}
 	_, err = probe.WriteString("x")
 	err = errors.Join(err, probe.Sync(), probe.Close(), os.Remove(probe.Name()))
 	if err != nil {
-		r.fail("folder", "a file in %s cannot be written and removed: %s", c.Dir, err)
+		r.fail("folder", "a file in %s cannot be written and removed: %s", c.Folder(), err)
 		return true
 	}
 	running := "no server is using it"
 	if app.Served(c.Data) {
 		running = "a server is using it"
 	}
-	r.ok("folder", "%s can be written; %s", c.Dir, running)
+	r.ok("folder", "%s can be written; %s", c.Folder(), running)
 	return true
 }
 
@@ -143,7 +149,7 @@ const (
 )
 
 func (c doctorCmd) checkDisk(r *report) {
-	free, err := disk.Free(c.Dir)
+	free, err := disk.Free(c.Folder())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -161,17 +167,15 @@ func (c doctorCmd) checkStore(ctx context.Context, r *report) {
 	data, err := app.OpenData(ctx, c.Data, c.MasterKey, slog.New(slog.DiscardHandler))
 	if err != nil {
 		if _, statErr := os.Stat(c.Database()); errors.Is(statErr, fs.ErrNotExist) {
-			r.fail("database", "there is none in %s: grahak serve makes it at its first start, or give the right folder with --data", c.Dir)
+			r.fail("database", "there is none in %s: grahak serve makes it at its first start, or give the right folder with --data", c.Folder())
 			return
 		}
 		r.fail("database", "%s", sentence(err))
 		return
 	}
 	defer func() { _ = data.Close() }()
-	if env := data.Store.Environment(); string(env) != c.Environment {
-		r.fail("settings", "the database is of the %s environment: use --env %s or another data folder", env, env)
-	}
-	found, err := data.Store.Check(ctx)
+	c.checkEnvironment(r, data)
+	found, err := data.SQLite.Check(ctx)
 	switch {
 	case err != nil:
 		r.fail("database", "%s cannot be read to its end: %s; if it is damaged, restore it from a backup", c.Database(), sentence(err))
@@ -179,10 +183,16 @@ func (c doctorCmd) checkStore(ctx context.Context, r *report) {
 	case len(found) > 0:
 		r.fail("database", "%s is damaged, %d findings, first: %s; restore it from a backup", c.Database(), len(found), found[0])
 	default:
-		size, wal := data.Store.Size()
+		size, wal := data.SQLite.Size()
 		r.ok("database", "sound (%.1f MiB, and %.1f MiB in the log)", float64(size)/(1<<20), float64(wal)/(1<<20))
 	}
 	c.checkMerchants(ctx, r, data)
+}
+
+func (c doctorCmd) checkEnvironment(r *report, data *app.Data) {
+	if env := data.Store.Environment(); string(env) != c.Environment {
+		r.fail("settings", "the database is of the %s environment: use --env %s or other data", env, env)
+	}
 }
 
 // checkMerchants checks that the master key opens every merchant's keys, and

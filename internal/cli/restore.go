@@ -30,13 +30,13 @@ Customers who were erased after the backup was made are back: erase them again.`
 
 // Run restores or checks a backup.
 func (c restoreCmd) Run(ctx context.Context, std Streams) error {
-	if err := c.Check(); err != nil {
-		return wrongUse("%w", err)
+	if err := c.check(); err != nil {
+		return err
 	}
 	if c.File == "" {
 		return wrongUse("<file> is empty: give the backup")
 	}
-	if c.Dir == "" {
+	if c.Folder() == "" {
 		return wrongUse("--data is empty: give a folder")
 	}
 	work := app.Restore
@@ -58,7 +58,7 @@ func (c restoreCmd) Run(ctx context.Context, std Streams) error {
 			Proofs    bool `json:"chain_proofs_checked"`
 		}{toBackupJSON(verified.Backup), !c.VerifyOnly, verified.MasterKey, !verified.Older, !verified.Older && verified.MasterKey})
 	}
-	did := "Restored into " + c.Dir
+	did := "Restored into " + c.Folder()
 	if c.VerifyOnly {
 		did = c.File + " is whole"
 	}

@@ -154,7 +154,7 @@ type sealRotateCmd struct {
 
 // Help is what `grahak seal rotate --help` says above the flags.
 func (sealRotateCmd) Help() string {
-	return `What is written from then on is sealed under the new key at once. The customers that are there are sealed anew in small batches, while requests are served, and then the old key is destroyed. A running server does that, or else this command, during which no server can start. It may be interrupted at any time: it goes on while a server runs, or when it is run again. If a rotation is under way already, that is ended first, and then the new key is made: afterwards no key is left under which anybody was sealed who was erased before the command began.
+	return `What is written from then on is sealed under the new key at once. The customers that are there are sealed anew in small batches, while requests are served, and then the old key is destroyed. A running server does that, or else this command, during which no server can start; on PostgreSQL this command and the servers do it together. It may be interrupted at any time: it goes on while a server runs, or when it is run again. If a rotation is under way already, that is ended first, and then the new key is made: afterwards no key is left under which anybody was sealed who was erased before the command began.
 
   grahak seal rotate --merchant acme
 
@@ -313,7 +313,7 @@ Where you give the master key, put the new one on a line above the old one, wher
   mv new master.key
   grahak seal rewrap --master-key-file master.key
 
-A running server reads its file or command again by itself. One that has its master key from GRAHAK_MASTER_KEY must have been started anew with both lines before, or else it answers 503 until it is; where this command has its key from there and a server runs, it asks first, or needs --yes. A backup can be read only with the master key of its time.`
+A running server reads its file or command again by itself. One that has its master key from GRAHAK_MASTER_KEY must have been started anew with both lines before, or else it answers 503 until it is; where this command has its key from there and a server runs (or may, on PostgreSQL), it asks first, or needs --yes. Of several servers each needs both lines until the old one is removed everywhere. A backup can be read only with the master key of its time.`
 }
 
 // Run wraps all keysets under the newest master key.
@@ -337,7 +337,10 @@ func (c sealRewrapCmd) Run(ctx context.Context, std Streams) error {
 			return nil
 		}
 		out("The keys of all merchants are wrapped under master key %s, and no longer under %s.", to, from)
-		if c.Given() && app.Served(c.Data) {
+		switch {
+		case c.Given() && c.Postgres():
+			out("Servers read a file or command again by themselves. Each that has its key from GRAHAK_MASTER_KEY must have been started with both lines; one that was not answers 503 now: restart it with both.")
+		case c.Given() && app.Served(c.Data):
 			out("The server that runs reads a file or command again by itself. If it has its key from GRAHAK_MASTER_KEY, it must have been started with both lines; if it was not, it answers 503 now: restart it with both.")
 		}
 		if c.Given() {
@@ -365,7 +368,10 @@ func (c sealRewrapCmd) confirm(ctx context.Context, std Streams, d *app.Data) er
 	if _, err := d.MasterKeys.Key(ctx, named); err != nil {
 		return nil //nolint:nilerr // The same.
 	}
-	const why = "A server uses this data folder. If it has its master key from GRAHAK_MASTER_KEY, too, it must have been started with both lines in it, or else it answers 503 from now on until it is restarted with them"
+	why := "A server uses this data folder. If it has its master key from GRAHAK_MASTER_KEY, too, it must have been started with both lines in it, or else it answers 503 from now on until it is restarted with them"
+	if c.Postgres() {
+		why = "Servers may be using this database. Each that has its master key from GRAHAK_MASTER_KEY, too, must have been started with both lines in it, or else it answers 503 from now on until it is restarted with them"
+	}
 	if !isTerminal(std.In) {
 		return wrongUse("%s%s: see to that, and give --yes", strings.ToLower(why[:1]), why[1:])
 	}

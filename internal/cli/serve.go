@@ -30,13 +30,19 @@ In production it makes nothing by itself and needs a master key, under which all
   (umask 077; openssl rand -base64 32 >master.key)
   grahak serve --env production --master-key-file master.key
 
+Any number of servers may share a PostgreSQL database. Then all of them need the same master key, and in production the schema is made before they start:
+
+  export GRAHAK_DATABASE_URL=postgres://grahak@db.example.com/grahak
+  grahak migrate
+  grahak serve --env production --master-key-file master.key
+
 Then make merchants and keys with grahak merchant create and grahak key create while it runs. Keep the master key apart from the data and its backups: without it no customer can be read.
 
 SIGTERM or Ctrl-C stops it: it accepts nothing more, finishes what is in flight, and exits 0.`
 }
 
 // Run runs the server until the context ends.
-func (c serveCmd) Run(ctx context.Context, std Streams) error {
+func (c serveCmd) Run(ctx context.Context, std Streams, warn warning) error {
 	if err := c.Check(); err != nil {
 		return wrongUse("%w", err)
 	}
@@ -48,6 +54,9 @@ func (c serveCmd) Run(ctx context.Context, std Streams) error {
 	text := c.LogFormat == "text" || c.LogFormat == "auto" && isTerminal(std.Err)
 	log := telemetry.NewLog(std.Err, text, level)
 	defer func() { _ = log.Close() }()
+	if warn != "" {
+		log.Warn(string(warn))
+	}
 	server, err := app.Start(ctx, c.Server, app.Options{Logger: log.Logger, Version: version()})
 	if err != nil {
 		return err
@@ -70,7 +79,11 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 	base := c.baseURL(server.APIAddr())
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("Grahak %s, %s, data in %s", version(), c.Environment, c.Dir)
+	place := c.Folder()
+	if c.Postgres() {
+		place = c.DatabaseURL.String()
+	}
+	line("Grahak %s, %s, data in %s", version(), c.Environment, place)
 	line("")
 	line("Base URL     %s", base)
 	line("Operations   http://%s (health, metrics; keep it private)", server.OpsAddr())

@@ -20,20 +20,41 @@ const DefaultDir = "./grahak-data"
 
 // Data says where everything is kept.
 type Data struct {
-	Dir string `name:"data" default:"./grahak-data" env:"GRAHAK_DATA" placeholder:"DIR" help:"Folder that holds the database and, in sandbox, the secrets made for it."`
+	Dir         string      `name:"data" default:"./grahak-data" env:"GRAHAK_DATA" placeholder:"DIR" help:"Folder that holds the database and, in sandbox, the secrets made for it."`
+	DatabaseURL DatabaseURL `name:"database-url" env:"GRAHAK_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database in place of the one in the data folder, which any number of servers may share: postgres://USER@HOST:PORT/NAME. A password belongs in the variable, in PGPASSWORD or in a password file, because other users of a machine can read flags."`
+}
+
+// Folder returns the path of the data folder. With PostgreSQL there need be none:
+// then it holds nothing but what a sandbox makes for itself.
+func (d Data) Folder() string {
+	if d.DatabaseURL.folder != "" {
+		return d.DatabaseURL.folder
+	}
+	return d.Dir
+}
+
+// Postgres reports whether the data is in a PostgreSQL database.
+func (d Data) Postgres() bool { return d.DatabaseURL.Postgres() }
+
+// Check returns an error if the flags contradict each other.
+func (d Data) Check() error {
+	if d.DatabaseURL.folder != "" && d.Dir != DefaultDir && d.Dir != d.DatabaseURL.folder {
+		return errors.New("--data and --database-url name two data folders: give one of them")
+	}
+	return nil
 }
 
 // Database is the path of the database file.
-func (d Data) Database() string { return filepath.Join(d.Dir, "grahak.db") }
+func (d Data) Database() string { return filepath.Join(d.Folder(), "grahak.db") }
 
 // LockFile is the path of the file that a running server locks.
-func (d Data) LockFile() string { return filepath.Join(d.Dir, "server.lock") }
+func (d Data) LockFile() string { return filepath.Join(d.Folder(), "server.lock") }
 
 // GeneratedMasterKey is the path of the master key that a sandbox makes.
-func (d Data) GeneratedMasterKey() string { return filepath.Join(d.Dir, "master.key") }
+func (d Data) GeneratedMasterKey() string { return filepath.Join(d.Folder(), "master.key") }
 
 // TLSDir is the folder of a generated certificate.
-func (d Data) TLSDir() string { return filepath.Join(d.Dir, "tls") }
+func (d Data) TLSDir() string { return filepath.Join(d.Folder(), "tls") }
 
 // MasterKey says where the master key comes from. Each source may hold several
 // keys, one a line: the newest first, and below it those that the data may still
@@ -64,6 +85,10 @@ func (k MasterKey) Check() error {
 	return nil
 }
 
+// MinConnections is how many connections to PostgreSQL a process needs, so that
+// none of its duties waits for another's.
+const MinConnections = 8
+
 // Server is the settings of `grahak serve`.
 type Server struct {
 	Data
@@ -78,6 +103,7 @@ type Server struct {
 	TrustedProxies     []string `name:"trusted-proxies" env:"GRAHAK_TRUSTED_PROXIES" placeholder:"CIDR" help:"Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only what these write in X-Forwarded-For is believed; without any the header is not read."`
 	DefaultCountryCode string   `name:"default-country-code" default:"91" env:"GRAHAK_DEFAULT_COUNTRY_CODE" placeholder:"DIGITS" help:"Mobile country code of customers that are created without one."`
 	MaxConnections     int      `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
+	Connections        int      `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
 	LogFormat          string   `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
 	LogLevel           string   `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
 }
@@ -98,13 +124,25 @@ func (s *Server) Proxies() ([]netip.Prefix, error) {
 // Production reports whether the server runs in production.
 func (s *Server) Production() bool { return s.Environment == string(grahak.Production) }
 
+// NeedsFolder reports whether the server keeps anything in the data folder: on
+// PostgreSQL only what a sandbox makes for itself.
+func (s *Server) NeedsFolder() bool {
+	return !s.Postgres() || !s.Production() && (s.TLSSelfSigned || !s.MasterKey.Given())
+}
+
 // Check returns an error that names everything that is missing or does not fit
 // together.
 func (s *Server) Check() error {
 	var problems []string
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-	if s.Dir == "" {
+	if err := s.Data.Check(); err != nil {
+		add("%s", err)
+	}
+	if s.NeedsFolder() && s.Folder() == "" {
 		add("--data is empty: give a folder")
+	}
+	if s.Postgres() && s.Connections < MinConnections {
+		add("--database-connections is at least %d", MinConnections)
 	}
 	for _, l := range []struct{ flag, addr string }{{"--listen", s.Listen}, {"--ops-listen", s.OpsListen}} {
 		_, port, err := net.SplitHostPort(l.addr)

@@ -6,6 +6,7 @@ package ops
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"mime"
 	"net/http"
 	"net/http/pprof"
@@ -102,13 +103,22 @@ func (e *Edge) health(x *web.Exchange) error {
 
 const readyTimeout = 2 * time.Second
 
+var errNoAnswer = fmt.Errorf("the storage has not answered for %v", readyTimeout)
+
 // ready answers whether requests would be served now.
 func (e *Edge) ready(x *web.Exchange) error {
 	ctx, cancel := context.WithTimeout(x.Request.Context(), readyTimeout)
 	defer cancel()
 	err := e.cfg.Ready()
 	if err == nil {
-		err = e.cfg.Service.Ready(ctx)
+		// A store may take longer to give up on a database that does not answer.
+		answered := make(chan error, 1)
+		go func() { answered <- e.cfg.Service.Ready(ctx) }()
+		select {
+		case err = <-answered:
+		case <-ctx.Done():
+			err = errNoAnswer
+		}
 	}
 	if err != nil {
 		return sendJSON(x, http.StatusServiceUnavailable, map[string]string{"status": "unavailable", "reason": err.Error()})

@@ -110,15 +110,27 @@ func (k *MasterKeys) found(key *MasterKey, id string) (*MasterKey, error) {
 	case k.err != nil:
 		return nil, k.err
 	}
-	ids := make([]string, len(k.keys))
-	for i, other := range k.keys {
-		ids[i] = other.id
+	other := OtherMasterKeyError{wanted: id}
+	for _, key := range k.keys {
+		other.configured = append(other.configured, key.id)
 	}
+	return nil, other
+}
+
+// OtherMasterKeyError says that data is sealed under a master key that is not
+// among those that are configured.
+type OtherMasterKeyError struct {
+	wanted     string
+	configured []string // at least one
+}
+
+// Error names the keys by their ids, and says what to do.
+func (e OtherMasterKeyError) Error() string {
 	are := "key is "
-	if len(ids) > 1 {
+	if len(e.configured) > 1 {
 		are = "keys are "
 	}
-	return nil, fmt.Errorf("the data is sealed under master key %s, but the configured master %s%s: configure the right one", id, are, strings.Join(ids, " and "))
+	return fmt.Sprintf("the data is sealed under master key %s, but the configured master %s%s: configure the right one", e.wanted, are, strings.Join(e.configured, " and "))
 }
 
 // Newest reads the source and returns its newest key. It waits for as long as

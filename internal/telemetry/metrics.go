@@ -39,16 +39,23 @@ type requestSeries struct {
 	duration prometheus.Observer
 }
 
-// StoreStats is what metrics ask of a store.
+// StoreStats is what metrics ask of every store.
 type StoreStats interface {
 	QueueLen() int
 	QueueCap() int
-	// Size returns the bytes of the database and of its write-ahead log.
-	Size() (database, log int64)
 	// OrderLag returns how old the oldest event is that is not in its merchant's
 	// chain, 0 if all are.
 	OrderLag(ctx context.Context) (time.Duration, error)
 }
+
+// FileStats is what metrics ask of a store in a file besides.
+type FileStats interface {
+	// Size returns the bytes of the database and of its write-ahead log.
+	Size() (database, log int64)
+}
+
+// lagTimeout bounds how long a scrape waits for a database that does not answer.
+const lagTimeout = 2 * time.Second
 
 // NewMetrics returns metrics that also report on the process, as build version
 // labelled.
@@ -85,29 +92,33 @@ func NewMetrics(version string) *Metrics {
 	return m
 }
 
-// Watch adds the store's own figures, read when metrics are scraped. It is
-// called once.
+// Watch adds the store's own figures, read when metrics are scraped, with those
+// of [FileStats] where it has them. It is called once.
 func (m *Metrics) Watch(store StoreStats) {
 	gauge := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
 	gauge("grahak_store_queue_writes", "Writes that wait for the writer.", func() float64 { return float64(store.QueueLen()) })
 	gauge("grahak_store_queue_capacity_writes", "Writes that may wait before more are refused.", func() float64 { return float64(store.QueueCap()) })
-	gauge("grahak_store_database_bytes", "Size of the database file.", func() float64 {
-		size, _ := store.Size()
-		return float64(size)
-	})
-	gauge("grahak_store_wal_bytes", "Size of the write-ahead log file.", func() float64 {
-		_, size := store.Size()
-		return float64(size)
-	})
 	gauge("grahak_store_order_lag_seconds", "Age of the oldest event that is not in its merchant's hash chain yet; 0 when all are.", func() float64 {
-		lag, err := store.OrderLag(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
+		defer cancel()
+		lag, err := store.OrderLag(ctx)
 		if err != nil {
 			return math.NaN()
 		}
 		return lag.Seconds()
 	})
+	if file, ok := store.(FileStats); ok {
+		gauge("grahak_store_database_bytes", "Size of the database file.", func() float64 {
+			size, _ := file.Size()
+			return float64(size)
+		})
+		gauge("grahak_store_wal_bytes", "Size of the write-ahead log file.", func() float64 {
+			_, size := file.Size()
+			return float64(size)
+		})
+	}
 }
 
 // Handler serves the metrics in Prometheus' text format.

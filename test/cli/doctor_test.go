@@ -187,7 +187,7 @@ func TestDoctorFindsDamage(t *testing.T) {
 func TestDoctorFindsSettings(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	testkit.Start(t, data).Stop(t)
-	otherEnvironment := finding("FAIL", "settings", `the database is of the sandbox environment: use --env sandbox or another data folder`)
+	otherEnvironment := finding("FAIL", "settings", `the database is of the sandbox environment: use --env sandbox or other data`)
 	mustFind(t, data, []string{"--env", "production"}, otherEnvironment,
 		finding("FAIL", "settings", `production needs a master key: give --master-key-file FILE or --master-key-command CMD, or set GRAHAK_MASTER_KEY .*`))
 	mustFind(t, data, []string{"--env", "production", "--master-key-file", filepath.Join(data, "master.key")}, otherEnvironment)
