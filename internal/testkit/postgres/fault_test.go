@@ -112,7 +112,8 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// A full disk refuses what needs space, and with space again it works.
+// A full disk refuses what needs space, and with space again it works, after a
+// restart if the server needed it for its log.
 func TestFillDisk(t *testing.T) {
 	t.Parallel()
 	c := postgres.Start(t, postgres.Options{Disk: 128})
@@ -130,7 +131,14 @@ func TestFillDisk(t *testing.T) {
 	}
 	c.FreeDisk(t)
 	MustRun(t, conn, rows)
-	c.Kill(t)
+
+	// Without space for its log it goes down.
+	c.FillDisk(t)
+	if _, err := conn.Exec(t.Context(), "SELECT pg_logical_emit_message(true, '', repeat('x', 20000000))").ReadAll(); err == nil {
+		t.Error("a full disk took 20 MB of log")
+	}
+	MustReceive(t, c.Exited())
+	c.FreeDisk(t)
 	c.Restart(t)
 	if got := c.QueryText(t, db, "SELECT count(*) FROM big"); !cmp.Equal(got, []string{"1000"}) {
 		t.Errorf("after a restart there are %q rows, want 1000", got)
