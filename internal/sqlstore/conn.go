@@ -23,6 +23,8 @@ type conn interface {
 	queryRow(query string, args ...any) row
 	// snapshot runs fn with all its reads of one moment.
 	snapshot(fn func() error) error
+	// blockSize is when a block of the look-up index is full, in bytes.
+	blockSize() int
 }
 
 // tx is a transaction that writes.

@@ -32,8 +32,8 @@ const (
 	// smallRun is how many keys a run of level 0 has at most; each level has
 	// busyFanIn times as many as the one below.
 	smallRun = 512
-	// blockSize is when a block is full, in bytes. It fits a database page.
-	blockSize = 3800
+	// searchBlocks is how many blocks of a run a search reads at first.
+	searchBlocks = 2
 	// mergeBlocks bounds how many blocks a step of a merge writes, so that no
 	// write waits long for it.
 	mergeBlocks = 96
@@ -156,7 +156,7 @@ type blockWriter struct {
 func (w *blockWriter) add(key []byte) error {
 	w.block = appendKey(w.block, key)
 	w.keys++
-	if len(w.block) < blockSize {
+	if len(w.block) < w.tx.blockSize() {
 		return nil
 	}
 	return w.flush()
@@ -232,32 +232,40 @@ func searchKeys(c conn, m grahak.MerchantID, value []byte, from, before string, 
 	var found []string
 	for _, r := range runs {
 		enough := len(found) + limit
-		err := c.query(func(row row) error {
-			var block []byte
-			if err := row.Scan(&block); err != nil {
-				return err
-			}
-			below := false
-			for more := true; more; more = len(block) > 0 {
-				var key []byte
-				var err error
-				if key, block, err = nextKey(block); err != nil {
-					return fmt.Errorf("search customers of merchant %s: %w", m, err)
+		end := high
+		// Most values are in one block.
+		for some, more := searchBlocks, true; more; some *= searchBlocks {
+			seen := 0
+			err := c.query(func(row row) error {
+				var block []byte
+				if err := row.Scan(&end, &block); err != nil {
+					return err
 				}
-				switch {
-				case bytes.Compare(key, low) < 0:
-					below = true
-				case bytes.Compare(key, high) < 0:
-					found = append(found, string(key[len(value):]))
+				seen++
+				below := false
+				for rest := true; rest; rest = len(block) > 0 {
+					var key []byte
+					var err error
+					if key, block, err = nextKey(block); err != nil {
+						return fmt.Errorf("search customers of merchant %s: %w", m, err)
+					}
+					switch {
+					case bytes.Compare(key, low) < 0:
+						below = true
+					case bytes.Compare(key, high) < 0:
+						found = append(found, string(key[len(value):]))
+					}
 				}
+				if below || len(found) >= enough {
+					more = false
+					return io.EOF
+				}
+				return nil
+			}, `SELECT first, keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first < $3 ORDER BY first DESC LIMIT $4`, string(m), r.number, end, some)
+			if err != nil {
+				return nil, err
 			}
-			if below || len(found) >= enough {
-				return io.EOF
-			}
-			return nil
-		}, `SELECT keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first < $3 ORDER BY first DESC`, string(m), r.number, high)
-		if err != nil {
-			return nil, err
+			more = more && seen == some
 		}
 	}
 	slices.SortFunc(found, func(a, b string) int { return strings.Compare(b, a) })

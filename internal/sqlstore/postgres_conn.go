@@ -111,6 +111,10 @@ func (c *postgresConn) simple(statement string) error {
 	return err
 }
 
+// blockSize implements [conn]: beyond some 2,000 bytes PostgreSQL would keep a row
+// in pieces.
+func (c *postgresConn) blockSize() int { return 1800 }
+
 // snapshot implements [conn].
 func (c *postgresConn) snapshot(fn func() error) error {
 	if c.inTx {

@@ -27,8 +27,16 @@ func (s *portable) MasterKeyID(ctx context.Context, id string) (string, error) {
 		if err := tx.lockAccess(); err != nil {
 			return err
 		}
-		_, err := tx.exec(`UPDATE instance SET master_key_id = $1
-			WHERE id = 1 AND (master_key_id IS NULL OR NOT EXISTS (SELECT 1 FROM keysets))`, id)
+		if named, err := masterKeyID(tx); err != nil {
+			return err
+		} else if named != "" {
+			// It stays, unless nothing is under it.
+			var used bool
+			if err := tx.queryRow(`SELECT EXISTS (SELECT 1 FROM keysets)`).Scan(&used); err != nil || used {
+				return err
+			}
+		}
+		_, err := tx.exec(`UPDATE instance SET master_key_id = $1 WHERE id = 1`, id)
 		return err
 	})
 	if err != nil {

@@ -433,6 +433,9 @@ func (c *sqliteConn) query(scan func(row) error, query string, args ...any) erro
 	}
 }
 
+// blockSize implements [conn]: a block fits a page.
+func (c *sqliteConn) blockSize() int { return 3800 }
+
 // snapshot implements [conn].
 func (c *sqliteConn) snapshot(fn func() error) error {
 	if _, err := c.exec("BEGIN"); err != nil {
