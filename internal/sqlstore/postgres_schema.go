@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -174,8 +175,12 @@ func postgresEnvironment(ctx context.Context, db *sql.DB, cfg PostgresConfig) (g
 }
 
 // explainURL is the error of a URL that cannot be read. It may hold a password, so
-// nothing of it is shown.
-func explainURL(error) error {
+// nothing of it is shown but the name of a file.
+func explainURL(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return fmt.Errorf("a file that --database-url or a variable of PostgreSQL names cannot be used (%w): give the right one", file)
+	}
 	return errors.New("--database-url is not a database's address: write it like postgres://user@host:5432/name")
 }
 
@@ -188,11 +193,11 @@ func explainPostgres(cfg *pgx.ConnConfig, err error) error {
 	where := addresses(cfg)
 	switch state := sqlState(err); {
 	case state == stateInvalidPassword, state == stateInvalidAuthorization:
-		return fmt.Errorf("the database server at %s does not let the user %q in: check user and password in --database-url, and pg_hba.conf there (%w)", where, cfg.User, withoutConfig(err))
+		return fmt.Errorf("the database server at %s does not let the user %q in: check user and password in --database-url, and pg_hba.conf there (%w)", where, cfg.User, reasons(err))
 	case state == stateUndefinedDatabase:
 		return fmt.Errorf("the server at %s has no database %q: make it with `createdb %s`, or name another in --database-url", where, cfg.Database, cfg.Database)
 	case state == stateInsufficientRights:
-		return fmt.Errorf("the user %q may not do that in the database %q at %s: make it the owner (%w)", cfg.User, cfg.Database, where, withoutConfig(err))
+		return fmt.Errorf("the user %q may not do that in the database %q at %s: make it the owner (%w)", cfg.User, cfg.Database, where, reasons(err))
 	case state == stateTooManyConnections:
 		return fmt.Errorf("the database server at %s has no connection free: raise its max_connections, or lower --database-connections", where)
 	}
@@ -201,21 +206,47 @@ func explainPostgres(cfg *pgx.ConnConfig, err error) error {
 		if strings.Contains(err.Error(), "read only") {
 			return fmt.Errorf("the database server at %s is a standby, which cannot be written: name the primary, or all hosts, in --database-url", where)
 		}
-		return fmt.Errorf("the database server at %s cannot be reached: start it, or give the right address with --database-url (%w)", where, withoutConfig(err))
+		return fmt.Errorf("the database server at %s cannot be reached: start it, or give the right address with --database-url (%w)", where, reasons(err))
 	}
 	return err
 }
 
-// withoutConfig returns the innermost error: those around it repeat user and
-// database.
-func withoutConfig(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err
+// reasons returns why the attempts to connect that err tells of have failed, each
+// reason once. The errors around them repeat user and database, and that a server
+// speaks no TLS is no reason where it was then asked without.
+func reasons(err error) error {
+	var list []string
+	for _, cause := range causes(err) {
+		text := cause.Error()
+		if errors.Is(cause, context.DeadlineExceeded) {
+			text = "no answer in time"
 		}
-		err = inner
+		if !slices.Contains(list, text) {
+			list = append(list, text)
+		}
 	}
+	if noTLS := slices.Index(list, "server refused TLS connection"); noTLS >= 0 && len(list) > 1 {
+		list = slices.Delete(list, noTLS, noTLS+1)
+	}
+	return errors.New(strings.Join(list, "; "))
+}
+
+// causes returns the innermost errors of err that say what happened, and where.
+func causes(err error) []error {
+	switch e := err.(type) { //nolint:errorlint // Every link of the chain is looked at.
+	case *net.OpError, *net.DNSError, *pgconn.PgError:
+		return []error{err}
+	case interface{ Unwrap() []error }:
+		var list []error
+		for _, inner := range e.Unwrap() {
+			list = append(list, causes(inner)...)
+		}
+		return list
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		return causes(inner)
+	}
+	return []error{err}
 }
 
 // addresses returns the hosts that are tried, for people.
