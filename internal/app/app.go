@@ -287,7 +287,7 @@ func (s *Server) provision(ctx context.Context) error {
 		if err != nil {
 			// Another server may have named its own master key meanwhile.
 			if s.checkMasterKey(ctx); s.Fault() != nil {
-				return nil
+				return nil //nolint:nilerr // The server starts with that fault, which says more.
 			}
 			return err
 		}

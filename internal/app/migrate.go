@@ -17,7 +17,7 @@ type Migration struct {
 	// NoLock is for PostgreSQL: it leaves out the lock that keeps two migrations
 	// apart, for databases that have no such locks.
 	NoLock bool
-	// Logger is told of each step; required.
+	// Logger takes what is done; required.
 	Logger *slog.Logger
 }
 
@@ -44,6 +44,12 @@ func Migrate(ctx context.Context, data config.Data, m Migration) (before, after 
 		err = noData(data)
 	}
 	return before, after, err
+}
+
+// DistributeCitus distributes the tables of the PostgreSQL database that data
+// names over its Citus cluster; see [sqlstore.DistributeCitus].
+func DistributeCitus(ctx context.Context, data config.Data, tell func(sentence string)) error {
+	return sqlstore.DistributeCitus(ctx, data.DatabaseURL.Secret(), tell)
 }
 
 // InspectPostgres looks at the PostgreSQL database that data names and at its

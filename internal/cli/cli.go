@@ -245,8 +245,12 @@ func (t target) open(ctx context.Context, std Streams) (*app.Data, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	log := slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	return app.OpenData(ctx, t.Data, t.MasterKey, log)
+	return app.OpenData(ctx, t.Data, t.MasterKey, warnings(std))
+}
+
+// warnings is the log of a command: warnings and errors only.
+func warnings(std Streams) *slog.Logger {
+	return slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // with opens the data folder or database for the duration of fn.

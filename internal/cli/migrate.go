@@ -3,16 +3,14 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"strings"
 
 	"grahak/internal/app"
 	"grahak/internal/config"
 )
 
 type migrateCmd struct {
-	NoLock bool `name:"no-lock" env:"GRAHAK_NO_LOCK" help:"Take no advisory lock against a second migration, for databases that have none, such as CockroachDB; then see to it yourself that there is only one."`
+	NoLock     bool   `name:"no-lock" env:"GRAHAK_NO_LOCK" help:"Take no advisory lock against a second migration, for databases that have none, such as CockroachDB; then see to it yourself that there is only one."`
+	Distribute string `enum:",citus" default:"" env:"GRAHAK_DISTRIBUTE" placeholder:"citus" help:"Distribute the tables over the nodes of a Citus cluster, by merchant."`
 	config.Data
 }
 
@@ -22,7 +20,11 @@ func (migrateCmd) Help() string {
 
   grahak migrate --database-url postgres://grahak@db.example.com/grahak
 
-The user makes tables, so it owns the database or may create in its schema. In a sandbox, and in a data folder, grahak serve does this by itself; there it takes a folder that no server uses.`
+The user makes tables, so it owns the database or may create in its schema. It may be run again at any time, and after it was interrupted.
+
+On a Citus cluster, --distribute citus then moves the tables to where they belong: all of a merchant to one node, so that each of its requests is the work of one node, and what is small and needed by all to every node.
+
+In a sandbox, and in a data folder, grahak serve does this by itself; here the folder is one that no server uses.`
 }
 
 // Run brings the schema up to date and says what it did.
@@ -30,10 +32,10 @@ func (c migrateCmd) Run(ctx context.Context, std Streams) error {
 	switch err := c.Check(); {
 	case err != nil:
 		return wrongUse("%w", err)
-	case c.NoLock && !c.Postgres():
-		return wrongUse("--no-lock is for PostgreSQL: give --database-url as well")
+	case (c.NoLock || c.Distribute != "") && !c.Postgres():
+		return wrongUse("--no-lock and --distribute are for PostgreSQL: give --database-url as well")
 	}
-	before, after, err := app.Migrate(ctx, c.Data, app.Migration{NoLock: c.NoLock, Logger: slog.New(stepLog{std.Out})})
+	before, after, err := app.Migrate(ctx, c.Data, app.Migration{NoLock: c.NoLock, Logger: warnings(std)})
 	if err != nil {
 		return err
 	}
@@ -45,30 +47,8 @@ func (c migrateCmd) Run(ctx context.Context, std Streams) error {
 	default:
 		fmt.Fprintf(std.Out, "Brought the schema from version %d to version %d.\n", before, after)
 	}
+	if c.Distribute == "citus" {
+		return app.DistributeCitus(ctx, c.Data, func(sentence string) { fmt.Fprintln(std.Out, sentence+".") })
+	}
 	return nil
 }
-
-// stepLog prints what is done as a log's messages, for people: a line each, with
-// the values behind it.
-type stepLog struct{ out io.Writer }
-
-// Enabled implements [slog.Handler].
-func (stepLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-
-// Handle implements [slog.Handler].
-func (l stepLog) Handle(_ context.Context, r slog.Record) error {
-	var line strings.Builder
-	line.WriteString(r.Message)
-	r.Attrs(func(a slog.Attr) bool {
-		fmt.Fprintf(&line, "  %s=%s", a.Key, a.Value)
-		return true
-	})
-	_, err := fmt.Fprintln(l.out, line.String())
-	return err
-}
-
-// WithAttrs implements [slog.Handler]. What is the same for all lines is left out.
-func (l stepLog) WithAttrs([]slog.Attr) slog.Handler { return l }
-
-// WithGroup implements [slog.Handler].
-func (l stepLog) WithGroup(string) slog.Handler { return l }

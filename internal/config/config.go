@@ -38,7 +38,7 @@ func (d Data) Postgres() bool { return d.DatabaseURL.Postgres() }
 
 // Check returns an error if the flags contradict each other.
 func (d Data) Check() error {
-	if d.DatabaseURL.folder != "" && d.Dir != DefaultDir && d.Dir != d.DatabaseURL.folder {
+	if d.DatabaseURL.folder != "" && d.Dir != "" && d.Dir != DefaultDir && d.Dir != d.DatabaseURL.folder {
 		return errors.New("--data and --database-url name two data folders: give one of them")
 	}
 	return nil

@@ -47,11 +47,11 @@ func TestMasterKeySources(t *testing.T) {
 	} {
 		s := server()
 		s.MasterKey = c.key
-		if diff := cmp.Diff(c.sandbox, text(s.Check())); diff != "" {
+		if diff := cmp.Diff(c.sandbox, errorText(s.Check())); diff != "" {
 			t.Errorf("%s in a sandbox (-want +got):\n%s", name, diff)
 		}
 		s.Environment = "production"
-		if diff := cmp.Diff(c.production, text(s.Check())); diff != "" {
+		if diff := cmp.Diff(c.production, errorText(s.Check())); diff != "" {
 			t.Errorf("%s in production (-want +got):\n%s", name, diff)
 		}
 		if given := c.key != (config.MasterKey{}); c.key.Given() != given {
@@ -60,7 +60,7 @@ func TestMasterKeySources(t *testing.T) {
 	}
 }
 
-func text(err error) string {
+func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 	} {
 		s := server()
 		c.change(&s)
-		if diff := cmp.Diff(c.want, text(s.Check())); diff != "" {
+		if diff := cmp.Diff(c.want, errorText(s.Check())); diff != "" {
 			t.Errorf("one thing wrong (-want +got):\n%s", diff)
 		}
 		if strings.HasPrefix(c.want, "--tls-cert") {
@@ -95,7 +95,7 @@ func TestCheck(t *testing.T) {
 		c.change(&bad)
 		all = append(all, c.want)
 	}
-	if diff := cmp.Diff(strings.Join(all, "; "), text(bad.Check())); diff != "" {
+	if diff := cmp.Diff(strings.Join(all, "; "), errorText(bad.Check())); diff != "" {
 		t.Errorf("everything wrong (-want +got):\n%s", diff)
 	}
 	good := server()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"grahak/internal/telemetry"
@@ -87,7 +88,7 @@ func TestStoreMetrics(t *testing.T) {
 		"grahak_store_order_lag_seconds":             "0",
 	})
 	// The figures are those of the moment.
-	*stats = store{queue: 7, database: 4096, log: 8192, lag: 1250 * time.Millisecond}
+	*stats = store{anyStore{queue: 7, lag: 1250 * time.Millisecond}, 4096, 8192}
 	want(t, scrape(t, m), map[string]string{
 		"grahak_store_queue_writes":      "7",
 		"grahak_store_database_bytes":    "4096",
@@ -95,29 +96,87 @@ func TestStoreMetrics(t *testing.T) {
 		"grahak_store_order_lag_seconds": "1.25",
 	})
 	// What cannot be read is no figure.
-	*stats = store{err: errors.New("disk I/O error")}
+	*stats = store{anyStore: anyStore{err: errors.New("disk I/O error")}}
 	want(t, scrape(t, m), map[string]string{"grahak_store_order_lag_seconds": "NaN"})
 }
 
-// store is what metrics ask of a store.
+// store is what metrics ask of a store in a file.
 type store struct {
-	queue         int
+	anyStore
 	database, log int64
-	lag           time.Duration
-	err           error
 }
 
-func (s *store) QueueLen() int        { return s.queue }
-func (s *store) QueueCap() int        { return 1024 }
 func (s *store) Size() (int64, int64) { return s.database, s.log }
 
-func (s *store) OrderLag(context.Context) (time.Duration, error) { return s.lag, s.err }
+// anyStore is what metrics ask of every store.
+type anyStore struct {
+	queue int
+	lag   time.Duration
+	err   error
+}
+
+func (s *anyStore) QueueLen() int { return s.queue }
+func (s *anyStore) QueueCap() int { return 1024 }
+
+func (s *anyStore) OrderLag(context.Context) (time.Duration, error) { return s.lag, s.err }
+
+// stuckStore is a store whose database does not answer.
+type stuckStore struct{ anyStore }
+
+func (s *stuckStore) OrderLag(ctx context.Context) (time.Duration, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// A store on a database server has no files, but connections.
+func TestConnectionMetrics(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics("v1")
+	m.Watch(new(anyStore))
+	now := telemetry.Connections{InUse: 3, Idle: 4, Max: 16, Opened: 9, Waits: 5, Waited: 1500 * time.Millisecond}
+	m.WatchConnections(func() telemetry.Connections { return now })
+	got := scrape(t, m)
+	want(t, got, map[string]string{
+		`grahak_store_connections{state="in_use"}`:   "3",
+		`grahak_store_connections{state="idle"}`:     "4",
+		"grahak_store_connections_max":               "16",
+		"grahak_store_connections_opened_total":      "9",
+		"grahak_store_connection_waits_total":        "5",
+		"grahak_store_connection_wait_seconds_total": "1.5",
+		"grahak_store_order_lag_seconds":             "0",
+	})
+	for _, name := range []string{"grahak_store_database_bytes", "grahak_store_wal_bytes"} {
+		if value, there := got[name]; there {
+			t.Errorf("%s is %s, but there is no file", name, value)
+		}
+	}
+	now.InUse, now.Idle = 7, 0
+	want(t, scrape(t, m), map[string]string{
+		`grahak_store_connections{state="in_use"}`: "7",
+		`grahak_store_connections{state="idle"}`:   "0",
+	})
+}
+
+// A scrape does not wait for long for a database that does not answer.
+func TestStuckStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := telemetry.NewMetrics("v1")
+		m.Watch(new(stuckStore))
+		began := time.Now()
+		want(t, scrape(t, m), map[string]string{"grahak_store_order_lag_seconds": "NaN", "grahak_store_queue_writes": "0"})
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("a scrape took %v, want 2s", took)
+		}
+	})
+}
 
 // Every label of ours is one of few that have few values.
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	m := telemetry.NewMetrics("v1")
 	m.Watch(new(store))
+	m.WatchConnections(func() telemetry.Connections { return telemetry.Connections{} })
 	m.Request("/customers", "POST", 200, "", time.Millisecond)
 	m.Committed(1, time.Millisecond)
 	label := regexp.MustCompile(`([a-z_]+)="`)
@@ -129,7 +188,7 @@ func TestLabels(t *testing.T) {
 		}
 		ours++
 		for _, l := range label.FindAllStringSubmatch(name, -1) {
-			if !slices.Contains([]string{"route", "method", "status", "code", "version", "le"}, l[1]) {
+			if !slices.Contains([]string{"route", "method", "status", "code", "version", "le", "state"}, l[1]) {
 				t.Errorf("%s has the label %s", name, l[1])
 			}
 		}
