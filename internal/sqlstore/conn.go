@@ -21,6 +21,10 @@ type conn interface {
 	query(scan func(row) error, query string, args ...any) error
 	// queryRow returns the first row of a query, which runs when that is read.
 	queryRow(query string, args ...any) row
+	// later runs a statement before the next one, or before the transaction that
+	// it is in is committed: where that saves time, several of them run together.
+	// The arguments may change once it has returned.
+	later(query string, args ...any) error
 	// snapshot runs fn with all its reads of one moment.
 	snapshot(fn func() error) error
 	// blockSize is when a block of the look-up index is full, in bytes.

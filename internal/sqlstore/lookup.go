@@ -34,6 +34,8 @@ const (
 	smallRun = 512
 	// searchBlocks is how many blocks of a run a search reads at first.
 	searchBlocks = 2
+	// readAhead is how many blocks of a run a merge reads at once.
+	readAhead = 8
 	// mergeBlocks bounds how many blocks a step of a merge writes, so that no
 	// write waits long for it.
 	mergeBlocks = 96
@@ -91,10 +93,9 @@ func lookupRuns(c conn, m grahak.MerchantID) (list []run, err error) {
 
 // putRun writes what is known of a run.
 func putRun(tx conn, m grahak.MerchantID, r run) error {
-	_, err := tx.exec(`INSERT INTO lookup_runs (merchant_id, run, level, keys, whole) VALUES ($1, $2, $3, $4, $5)
+	return tx.later(`INSERT INTO lookup_runs (merchant_id, run, level, keys, whole) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (merchant_id, run) DO UPDATE SET level = excluded.level, keys = excluded.keys, whole = excluded.whole`,
 		string(m), r.number, r.level, r.keys, r.whole)
-	return err
 }
 
 func insertBlock(tx conn, m grahak.MerchantID, number int64, block []byte) error {
@@ -102,13 +103,11 @@ func insertBlock(tx conn, m grahak.MerchantID, number int64, block []byte) error
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO lookup_blocks (merchant_id, run, first, keys) VALUES ($1, $2, $3, $4)`, string(m), number, first, block)
-	return err
+	return tx.later(`INSERT INTO lookup_blocks (merchant_id, run, first, keys) VALUES ($1, $2, $3, $4)`, string(m), number, first, block)
 }
 
 func deleteBlock(tx conn, m grahak.MerchantID, number int64, first []byte) error {
-	_, err := tx.exec(`DELETE FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first = $3`, string(m), number, first)
-	return err
+	return tx.later(`DELETE FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first = $3`, string(m), number, first)
 }
 
 // nextRun returns the number of the next run.
@@ -372,7 +371,7 @@ func mergeStep(tx conn, m grahak.MerchantID, in []run, out run, limit int) (int,
 		// The runs that were merged are empty.
 		out.level = levelOf(out.keys)
 		for _, r := range in {
-			if _, err := tx.exec(`DELETE FROM lookup_runs WHERE merchant_id = $1 AND run = $2`, string(m), r.number); err != nil {
+			if err := tx.later(`DELETE FROM lookup_runs WHERE merchant_id = $1 AND run = $2`, string(m), r.number); err != nil {
 				return w.blocks, err
 			}
 		}
@@ -402,6 +401,14 @@ type source struct {
 	key      []byte // the next one, nil at the end
 	rest     []byte // of the block that key is in
 	first    []byte // the key that the block stands under; nil before the first block
+	ahead    []block
+	read     []byte // the key that the last block stands under that was read
+}
+
+// block is a block of a run.
+type block struct {
+	first []byte // the key that it stands under
+	keys  []byte
 }
 
 // skip moves on to the first key above done; every key is above nil.
@@ -418,21 +425,36 @@ func (s *source) skip(done []byte) error {
 				return err
 			}
 		}
-		s.key = nil
-		err := s.tx.queryRow(`SELECT first, keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 ORDER BY first LIMIT 1`, string(s.merchant), s.run).
-			Scan(&s.first, &s.rest)
-		if errors.Is(err, sql.ErrNoRows) {
-			s.first = []byte{}
+		if len(s.ahead) == 0 {
+			if err := s.readAhead(); err != nil {
+				return err
+			}
+		}
+		if len(s.ahead) == 0 {
+			s.key, s.first = nil, []byte{}
 			return nil
 		}
-		if err != nil {
-			return err
-		}
+		s.first, s.rest, s.ahead = s.ahead[0].first, s.ahead[0].keys, s.ahead[1:]
 		if err := s.next(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readAhead reads the next blocks, of which there are none at the end.
+func (s *source) readAhead() error {
+	if s.read == nil {
+		s.read = []byte{}
+	}
+	return s.tx.query(func(row row) error {
+		var b block
+		err := row.Scan(&b.first, &b.keys)
+		s.ahead = append(s.ahead, b)
+		s.read = b.first
+		return err
+	}, `SELECT first, keys FROM lookup_blocks WHERE merchant_id = $1 AND run = $2 AND first > $3 ORDER BY first LIMIT $4`,
+		string(s.merchant), s.run, s.read, readAhead)
 }
 
 // next moves on within the block.

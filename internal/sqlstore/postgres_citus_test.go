@@ -16,6 +16,7 @@ import (
 // note what they are called for.
 const citusStub = `
 	CREATE TABLE pg_dist_partition (logicalrelid regclass, beside text);
+	GRANT ALL ON pg_dist_partition TO PUBLIC;
 	CREATE FUNCTION create_reference_table(t regclass) RETURNS void LANGUAGE sql
 		AS 'INSERT INTO pg_dist_partition VALUES (t, NULL)';
 	CREATE FUNCTION create_distributed_table(t regclass, col text, colocate_with text DEFAULT 'default') RETURNS void LANGUAGE sql

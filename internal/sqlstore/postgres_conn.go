@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/binary"
@@ -27,6 +28,7 @@ type postgresConn struct {
 	// statements are those prepared on raw, by their text.
 	statements map[string]*pgconn.StatementDescription
 	inTx       bool
+	delayed    []write // see later
 }
 
 // binaryFormat is the protocol's code for values in binary form.
@@ -58,8 +60,38 @@ func (c *postgresConn) prepare(query string) (*pgconn.StatementDescription, erro
 	return s, nil
 }
 
+// maxDelayed bounds how many statements wait to be run together.
+const maxDelayed = 64
+
+// later implements [conn].
+func (c *postgresConn) later(query string, args ...any) error {
+	for i, arg := range args {
+		if b, ok := arg.([]byte); ok {
+			args[i] = bytes.Clone(b)
+		}
+	}
+	c.delayed = append(c.delayed, write{query: query, args: args})
+	if len(c.delayed) < maxDelayed {
+		return nil
+	}
+	return c.catchUp()
+}
+
+// catchUp runs what is to run before the next statement.
+func (c *postgresConn) catchUp() error {
+	if len(c.delayed) == 0 {
+		return nil
+	}
+	err := c.runTogether(c.delayed)
+	c.delayed = c.delayed[:0]
+	return err
+}
+
 // run prepares and runs a statement. The result is to be closed.
 func (c *postgresConn) run(query string, args []any) (*pgconn.ResultReader, error) {
+	if err := c.catchUp(); err != nil {
+		return nil, err
+	}
 	s, err := c.prepare(query)
 	if err != nil {
 		return nil, err

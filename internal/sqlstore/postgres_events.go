@@ -13,25 +13,23 @@ import (
 // customer's events out of the order of its revisions, they change places.
 func (s *Postgres) Pending(ctx context.Context, m grahak.MerchantID, after int64, limit int) (list []grahak.Event, err error) {
 	err = s.vitalRead(ctx, func(c conn) error {
-		return c.snapshot(func() error {
-			if list, err = pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 ORDER BY id LIMIT $2`, string(m), limit); err != nil || len(list) < limit {
-				return err
-			}
-			// An earlier revision of a customer may stand behind the limit.
-			var subjects []string
-			for _, e := range list {
-				if e.Revision > 1 {
-					subjects = append(subjects, e.Subject)
-				}
-			}
-			if len(subjects) == 0 {
-				return nil
-			}
-			rest, err := pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND id > $2 AND subject = ANY($3) ORDER BY id`,
-				string(m), string(list[len(list)-1].ID), subjects)
-			list = append(list, rest...)
+		if list, err = pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 ORDER BY id LIMIT $2`, string(m), limit); err != nil || len(list) < limit {
 			return err
-		})
+		}
+		// An earlier revision of a customer may stand behind the limit.
+		var subjects []string
+		for _, e := range list {
+			if e.Revision > 1 {
+				subjects = append(subjects, e.Subject)
+			}
+		}
+		if len(subjects) == 0 {
+			return nil
+		}
+		rest, err := pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND id > $2 AND subject = ANY($3) ORDER BY id`,
+			string(m), string(list[len(list)-1].ID), subjects)
+		list = append(list, rest...)
+		return err
 	})
 	inRevisionOrder(list)
 	for i := range list {

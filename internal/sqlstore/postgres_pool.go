@@ -174,6 +174,9 @@ func (c *postgresConn) transact(fn func(tx) error) error {
 		}
 		return err
 	}
+	if err := c.catchUp(); err != nil {
+		return err
+	}
 	results, err := c.raw.Exec(c.ctx, "COMMIT").ReadAll()
 	if err != nil {
 		return err

@@ -433,6 +433,12 @@ func (c *sqliteConn) query(scan func(row) error, query string, args ...any) erro
 	}
 }
 
+// later implements [conn]: there is no time to save.
+func (c *sqliteConn) later(query string, args ...any) error {
+	_, err := c.exec(query, args...)
+	return err
+}
+
 // blockSize implements [conn]: a block fits a page.
 func (c *sqliteConn) blockSize() int { return 3800 }
 
