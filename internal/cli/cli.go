@@ -45,11 +45,11 @@ type commands struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
 	Merchant merchantCmd `cmd:"" help:"Make, list and disable merchants."`
 	Key      keyCmd      `cmd:"" help:"Make, import, list, revoke and rotate API keys."`
-	Migrate  migrateCmd  `cmd:"" help:"Bring the schema of the database up to date."`
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
 	Customer customerCmd `cmd:"" help:"Find, export and erase a merchant's customers."`
 	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`
 	Audit    auditCmd    `cmd:"" help:"List the events, and check that none was altered or removed."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the schema of the database up to date."`
 	Backup   backupCmd   `cmd:"" help:"Write everything into one file, while the server runs."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data folder out of a backup, or check one."`
 	Doctor   doctorCmd   `cmd:"" help:"Check settings, data folder, disk, clock and database, and say how to mend what is wrong."`

@@ -100,7 +100,8 @@ func readAllHelp(t *testing.T) map[string]help {
 // The flags that commands share.
 var (
 	folderFlags = map[string]flag{
-		"data": {value: "DIR", fallback: "./grahak-data", env: "GRAHAK_DATA"},
+		"data":         {value: "DIR", fallback: "./grahak-data", env: "GRAHAK_DATA"},
+		"database-url": {value: "URL", env: "GRAHAK_DATABASE_URL"},
 	}
 	dataFlags = with(folderFlags, map[string]flag{
 		"master-key-file":    {value: "FILE", env: "GRAHAK_MASTER_KEY_FILE"},
@@ -125,6 +126,7 @@ var (
 		"trusted-proxies":      {value: "CIDR,...", env: "GRAHAK_TRUSTED_PROXIES"},
 		"default-country-code": {value: "DIGITS", fallback: "91", env: "GRAHAK_DEFAULT_COUNTRY_CODE"},
 		"max-connections":      {value: "N", fallback: "4096", env: "GRAHAK_MAX_CONNECTIONS"},
+		"database-connections": {value: "N", fallback: "16", env: "GRAHAK_DATABASE_CONNECTIONS"},
 		"log-format":           {value: "auto|text|json", fallback: "auto", env: "GRAHAK_LOG_FORMAT"},
 		"log-level":            {value: "debug|info|warn|error", fallback: "info", env: "GRAHAK_LOG_LEVEL"},
 	})
@@ -141,7 +143,11 @@ func with(sets ...map[string]flag) map[string]flag {
 
 // commandFlags is every command that does something, with the flags it takes.
 var commandFlags = map[string]map[string]flag{
-	"serve":            serverFlags,
+	"serve": serverFlags,
+	"migrate": with(folderFlags, map[string]flag{
+		"no-lock":    {env: "GRAHAK_NO_LOCK"},
+		"distribute": {value: "citus", env: "GRAHAK_DISTRIBUTE"},
+	}),
 	"merchant create":  with(dataFlags, map[string]flag{"name": {value: "NAME", env: "GRAHAK_NAME"}}),
 	"merchant list":    with(dataFlags, jsonFlags),
 	"merchant disable": dataFlags,
@@ -177,7 +183,7 @@ var commandFlags = map[string]map[string]flag{
 	}),
 	"seal rewrap":  with(dataFlags, map[string]flag{"yes": {env: "GRAHAK_YES"}}),
 	"audit verify": with(merchantFlags, jsonFlags, map[string]flag{"anchor": {value: "POSITION:HASH", env: "GRAHAK_ANCHOR"}}),
-	"audit events": with(folderFlags, jsonFlags, map[string]flag{
+	"audit events": with(dataFlags, jsonFlags, map[string]flag{
 		"merchant": {value: "ID", env: "GRAHAK_MERCHANT"},
 		"type":     {value: "TYPE", env: "GRAHAK_TYPE"},
 		"after":    {value: "POSITION", fallback: "0", env: "GRAHAK_AFTER"},
@@ -231,7 +237,8 @@ func TestHelp(t *testing.T) {
 func TestHelpTeaches(t *testing.T) {
 	for command, words := range map[string][]string{
 		"":                {"grahak serve", "grahak merchant create acme", "grahak key create --merchant acme", "GRAHAK_*", "the flag wins", "Exit status"},
-		"serve":           {"openssl rand -base64 32", "grahak serve --env production --master-key-file", "SIGTERM or Ctrl-C", "GRAHAK_MASTER_KEY"},
+		"serve":           {"openssl rand -base64 32", "grahak serve --env production --master-key-file", "SIGTERM or Ctrl-C", "GRAHAK_MASTER_KEY", "GRAHAK_DATABASE_URL=postgres://", "grahak migrate", "the same master key"},
+		"migrate":         {"grahak migrate --database-url postgres://", "before you start a newer Grahak", "--distribute citus"},
 		"merchant create": {"grahak merchant create acme"},
 		"key import":      {"standard input", "grahak key import --merchant acme <key.txt", "16 to 256"},
 		"key rotate":      {"--overlap 7d"},

@@ -18,9 +18,12 @@ import (
 	"time"
 
 	"grahak/internal/testkit"
+	"grahak/internal/testkit/postgres"
 )
 
-func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(postgres.Main(func() int { return testkit.Main(m) }))
+}
 
 // These bound what would otherwise hang; nothing here is expected to take so long.
 const (

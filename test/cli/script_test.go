@@ -18,25 +18,33 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"grahak/internal/testkit"
+	"grahak/internal/testkit/postgres"
 )
 
-// TestScripts runs the scripts in testdata, each on a sandbox of its own: once while a server runs on the same data
-// folder, and once without one.
+// scene is where the scripts in testdata run: without a server or beside one, and on a database in a data folder or on
+// PostgreSQL.
+type scene struct{ beside, postgres bool }
+
+// TestScripts runs the scripts in testdata in every scene, each on a sandbox of its own.
 func TestScripts(t *testing.T) {
-	for _, beside := range []bool{false, true} {
-		name := "alone"
-		if beside {
-			name = "beside a server"
-		}
+	for name, s := range map[string]scene{
+		"alone":                         {},
+		"beside a server":               {beside: true},
+		"PostgreSQL":                    {postgres: true},
+		"PostgreSQL, beside the server": {postgres: true, beside: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Dir:                 "testdata",
 				RequireUniqueNames:  true,
 				RequireExplicitExec: true,
-				Setup:               func(env *testscript.Env) error { return setUp(env, beside) },
+				Setup:               func(env *testscript.Env) error { return setUp(env, s) },
 				Condition: func(cond string) (bool, error) {
-					if cond == "beside" {
-						return beside, nil
+					switch cond {
+					case "beside":
+						return s.beside, nil
+					case "postgres":
+						return s.postgres, nil
 					}
 					return false, fmt.Errorf("unknown condition %q", cond)
 				},
@@ -54,14 +62,21 @@ func TestScripts(t *testing.T) {
 // scriptCustomers is how many customers the demo merchant of a script has.
 const scriptCustomers = 11
 
-// setUp makes the sandbox in $WORK/data, where commands look, with its customers, and puts the program on the path.
-func setUp(env *testscript.Env, beside bool) error {
+// setUp makes the sandbox in $WORK/data, where commands look, or on a database that the environment names, with its
+// customers, and puts the program on the path.
+func setUp(env *testscript.Env, s scene) error {
 	tb, ok := env.T().(testing.TB)
 	if !ok {
 		return errors.New("the scripts do not run under go test")
 	}
 	data := filepath.Join(env.WorkDir, "data")
-	server := testkit.Start(tb, data)
+	var database []string
+	if s.postgres {
+		url := postgres.Shared(tb).Database(tb)
+		database = []string{"GRAHAK_DATABASE_URL=" + url}
+		env.Setenv("GRAHAK_DATABASE_URL", url)
+	}
+	server := testkit.StartEnv(tb, data, database)
 	demo := caller{base: server.BaseURL, key: server.Key}
 	first := demo.send(tb, http.MethodPost, "/customers", newCustomer("c01@example.com")+"&email_address=asha@example.com&first_name=Asha&last_name=Rao")
 	var customer struct{ ID string }
@@ -71,7 +86,7 @@ func setUp(env *testscript.Env, beside bool) error {
 	for i := 2; i <= scriptCustomers; i++ {
 		demo.create(tb, fmt.Sprintf("c%02d@example.com", i))
 	}
-	if !beside {
+	if !s.beside {
 		server.Stop(tb)
 	}
 	env.Setenv("CUSTOMER_ID", customer.ID)
