@@ -106,8 +106,8 @@ func (s *Postgres) share(connections int) {
 		vital, background = 3, 2
 	}
 	rest := connections - vital - background
-	reading := max(1, rest/4)
-	finding := max(2, rest/3)
+	reading := max(2, rest*3/11)
+	finding := max(1, rest*3/11)
 	s.vital, s.background = make(slots, vital), make(slots, background)
 	s.reading, s.finding = make(slots, reading), make(slots, finding)
 	s.writing = make(slots, rest-reading-finding)
@@ -120,7 +120,7 @@ func (s *Postgres) Environment() grahak.Environment { return s.environment }
 func (s *Postgres) QueueLen() int { return s.lanes.len() }
 
 // QueueCap implements [Store].
-func (s *Postgres) QueueCap() int { return queueSize }
+func (s *Postgres) QueueCap() int { return maxWaiting }
 
 // ConnectionStats is what the connections to the database are doing.
 type ConnectionStats struct {

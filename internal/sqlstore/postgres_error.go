@@ -20,7 +20,8 @@ const (
 	stateDiskFull             = "53100"
 	stateTooManyConnections   = "53300"
 	stateStatementTimeout     = "57014"
-	stateUndefinedTable       = "42P01"
+	stateNoStatement          = "26000"
+	stateUnsupported          = "0A000"
 	stateUndefinedDatabase    = "3D000"
 	stateInvalidPassword      = "28P01"
 	stateInvalidAuthorization = "28000"
@@ -42,6 +43,13 @@ func sqlState(err error) string {
 func undone(err error) bool {
 	state := sqlState(err)
 	return state == stateSerialization || state == stateDeadlock
+}
+
+// outdated reports whether a statement failed because what the connection has
+// prepared is gone, or no longer fits the schema. It can run on another.
+func outdated(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && (e.Code == stateNoStatement || e.Code == stateUnsupported && e.Routine == "RevalidateCachedQuery")
 }
 
 // postgresError turns a failure of the database itself into a

@@ -98,7 +98,7 @@ func (s *Postgres) run(ctx context.Context, o operation, fn func(*postgresConn) 
 		if err == nil {
 			return nil
 		}
-		retry := undone(err) || pgconn.SafeToRetry(err) || lost && o.again && attempt == 0
+		retry := undone(err) || outdated(err) || pgconn.SafeToRetry(err) || lost && o.again && attempt == 0
 		if !retry || attempt == maxAttempts || !pause(ctx, attempt) {
 			return postgresError(err, lost)
 		}
@@ -136,20 +136,21 @@ func (s *Postgres) attempt(ctx context.Context, fn func(*postgresConn) error) (l
 	}
 	raw := c.Conn().PgConn()
 	defer func() {
+		defer c.Release()
 		if p := recover(); p != nil {
 			// Whatever the connection was in the middle of ends with it.
 			closeNow(raw)
-			lost, err = false, fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
+			return
 		}
-		if raw.IsClosed() && err != nil {
-			lost = true
-		}
+		lost = err != nil && raw.IsClosed()
 		if lost || sqlState(err) == stateReadOnly {
-			// The others lead to the same server.
-			closeNow(raw)
+			// The idle ones lead to the same server.
 			s.pool.Reset()
 		}
-		c.Release()
+		if sqlState(err) == stateReadOnly || outdated(err) {
+			closeNow(raw)
+		}
 	}()
 	return false, fn(newPostgresConn(ctx, raw))
 }

@@ -17,6 +17,9 @@ import (
 )
 
 const (
+	// maxWaiting bounds how many writes wait, of which queueSize may be one
+	// merchant's: a merchant that floods its lane does not shut out others.
+	maxWaiting = 4 * queueSize
 	// maxSharedCommit bounds how many writes of a merchant share a commit.
 	maxSharedCommit = 128
 	// maxLanes bounds how many commits of a merchant are under way at once. More
@@ -101,10 +104,13 @@ func (w *lanes) add(m grahak.MerchantID, j *writeJob) error {
 	switch {
 	case w.closed:
 		return grahak.Unavailable("the storage is closing", retryQueue, nil)
-	case w.waiting >= queueSize:
+	case w.waiting >= maxWaiting:
 		return grahak.Unavailable("too many writes are waiting", retryQueue, nil)
 	}
 	l := w.lanes[m]
+	if l != nil && len(l.jobs) >= queueSize {
+		return grahak.Unavailable("too many writes of the merchant are waiting", retryQueue, nil)
+	}
 	if l == nil {
 		l = &lane{merchant: m}
 		w.lanes[m] = l
