@@ -34,6 +34,11 @@ func (c *Cluster) Database(tb testing.TB) string {
 	if c.shared {
 		tb.Cleanup(func() { c.Exec(tb, "", "DROP DATABASE "+name+" WITH (FORCE)") })
 	}
+	return c.databaseURL(name)
+}
+
+// databaseURL returns the URL of a database.
+func (c *Cluster) databaseURL(name string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(role), Host: c.Addr(), Path: "/" + name}
 	if c.password != "" {
 		u.User = url.UserPassword(role, c.password)

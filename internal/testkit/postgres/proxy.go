@@ -47,14 +47,10 @@ type cut struct {
 // leads clients to it.
 func (c *Cluster) Proxy(tb testing.TB) *Proxy {
 	tb.Helper()
-	p := &Proxy{server: c.Addr(), links: make(map[*link]bool), gate: make(chan struct{})}
-	close(p.gate)
-	listener, err := listen()
+	p, err := c.NewProxy()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p.addr = listener.Addr().String()
-	p.accept(listener)
 	tb.Cleanup(func() {
 		p.Refuse(tb)
 		p.CutAll()
