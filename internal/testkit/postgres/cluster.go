@@ -7,7 +7,8 @@
 // as people do, not by bytes, so that a test sees an order that depends on it.
 // It ends with the test, and on Linux also when the test binary is killed.
 //
-// Where something fails that a test did not ask to fail, the test fails.
+// Where something fails that a test did not ask to fail, the test fails. A program
+// that is no test uses [New] and the functions beside it, which return errors.
 package postgres
 
 import (

@@ -53,15 +53,14 @@ func newDisk(dir string, mib int) (*disk, error) {
 	return d, nil
 }
 
-// enter returns what to put before a command so that it sees the disk, not as
-// root, and dies with this process.
+// enter returns what to put before a command so that it sees the disk, and not
+// as root. The command replaces the programs that do that, so its process is the
+// one that was started.
 func (d *disk) enter() []string {
 	return []string{
 		"nsenter", "--target", strconv.Itoa(d.keeper.Process.Pid), "--user", "--mount", "--preserve-credentials",
 		// In the namespace that mounted the disk this user is root, whom PostgreSQL refuses.
 		"unshare", "--user", "--map-user=1000", "--map-group=1000",
-		// Entering a namespace has undone the wish to die with the parent.
-		"setpriv", "--pdeathsig", "QUIT",
 	}
 }
 

@@ -82,12 +82,12 @@ func TestPause(t *testing.T) {
 	}()
 	select {
 	case err := <-answered:
-		t.Errorf("a paused server answered: %v", err)
+		t.Fatalf("a paused server answered: %v", err)
 	case <-time.After(300 * time.Millisecond):
 	}
 	c.Resume(t)
 	for range 2 {
-		if err := <-answered; err != nil {
+		if err := MustReceive(t, answered); err != nil {
 			t.Errorf("after the pause: %v", err)
 		}
 	}
@@ -175,7 +175,7 @@ func TestStandby(t *testing.T) {
 		}
 	}
 	standby.Resume(t)
-	if err := <-committed; err != nil {
+	if err := MustReceive(t, committed); err != nil {
 		t.Fatal(err)
 	}
 

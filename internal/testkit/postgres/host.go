@@ -46,7 +46,7 @@ var programs = sync.OnceValues(func() (string, error) {
 		}
 	}
 	if folder == "" {
-		return "", fmt.Errorf("the server of PostgreSQL %d or newer is not installed, run scripts/need or install Debian's package postgresql", oldest)
+		return "", fmt.Errorf("the server of PostgreSQL %d or newer is not installed: run scripts/need or install Debian's package postgresql", oldest)
 	}
 	return folder, nil
 })
@@ -77,7 +77,7 @@ func Program(tb testing.TB, name string) string {
 	}
 	file := filepath.Join(folder, name)
 	if _, err := os.Stat(file); err != nil {
-		tb.Fatalf("PostgreSQL's program %s is not in %s, run scripts/need or install Debian's package postgresql", name, folder)
+		tb.Fatalf("PostgreSQL's program %s is not in %s: run scripts/need or install Debian's package postgresql", name, folder)
 	}
 	return file
 }
