@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -298,7 +297,10 @@ func (c *postgresConn) runTogether(batch []write) error {
 			err = fmt.Errorf("the database answered with %T in a pipeline", result)
 		}
 	}
-	return errors.Join(err, p.Close())
+	// What closing says of a connection that is gone is that it may be tried again,
+	// and that holds for closing only.
+	_ = p.Close()
+	return err
 }
 
 // keyChanged returns what is wrong with a write that the fence refused.
