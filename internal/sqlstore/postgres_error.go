@@ -26,6 +26,7 @@ const (
 	stateInvalidPassword      = "28P01"
 	stateInvalidAuthorization = "28000"
 	stateInsufficientRights   = "42501"
+	stateNoSchema             = "3F000" // or none that the user may use
 )
 
 // sqlState returns the SQLSTATE in err's chain, empty if the error is not one of

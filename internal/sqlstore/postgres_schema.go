@@ -107,6 +107,10 @@ func tooNew(current, newest int64) error {
 	return fmt.Errorf("the database has schema version %d, but this grahak knows only up to %d: use the newer grahak that made it", current, newest)
 }
 
+func tooOld(current, newest int64) error {
+	return fmt.Errorf("the database has schema version %d and this grahak needs %d: run `grahak migrate`, which brings it up to date", current, newest)
+}
+
 // postgresSchema returns the version of the last migration, 0 for a database
 // without any.
 func postgresSchema(ctx context.Context, db *sql.DB) (version int64, err error) {
@@ -148,14 +152,17 @@ func preparePostgres(ctx context.Context, conn *pgx.ConnConfig, cfg PostgresConf
 	case current == 0:
 		return "", ErrNoStore
 	case current < newest:
-		return "", fmt.Errorf("the database has schema version %d and this grahak needs %d: run `grahak migrate`, which brings it up to date", current, newest)
+		return "", tooOld(current, newest)
 	}
 	return postgresEnvironment(ctx, db, cfg)
 }
 
 // postgresEnvironment returns the environment of the store, after writing it into
-// a new one.
+// a new one. A copy that is not finished is none.
 func postgresEnvironment(ctx context.Context, db *sql.DB, cfg PostgresConfig) (grahak.Environment, error) {
+	if err := refuseUnfinishedCopy(ctx, db); err != nil {
+		return "", err
+	}
 	if cfg.Environment != "" {
 		_, err := db.ExecContext(ctx, `INSERT INTO instance (id, environment, access_version, created_at) VALUES (1, $1, 1, $2) ON CONFLICT (id) DO NOTHING`,
 			string(cfg.Environment), cfg.Clock.Now().UnixMicro())
@@ -196,7 +203,7 @@ func explainPostgres(cfg *pgx.ConnConfig, err error) error {
 		return fmt.Errorf("the database server at %s does not let the user %q in: check user and password in --database-url, and pg_hba.conf there (%w)", where, cfg.User, reasons(err))
 	case state == stateUndefinedDatabase:
 		return fmt.Errorf("the server at %s has no database %q: make it with `createdb %s`, or name another in --database-url", where, cfg.Database, cfg.Database)
-	case state == stateInsufficientRights:
+	case state == stateInsufficientRights, state == stateNoSchema:
 		return fmt.Errorf("the user %q may not do that in the database %q at %s: make it the owner (%w)", cfg.User, cfg.Database, where, reasons(err))
 	case state == stateTooManyConnections:
 		return fmt.Errorf("the database server at %s has no connection free: raise its max_connections, or lower --database-connections", where)
