@@ -58,12 +58,50 @@ func TestDatabase(t *testing.T) {
 				t.Errorf("%s sorted by %s (-want +got):\n%s", url, c.Locale, diff)
 			}
 		}
-		got := c.QueryText(t, first, "SELECT current_setting('fsync'), current_setting('server_encoding'), current_user")
-		if diff := cmp.Diff([]string{"on|UTF8|postgres"}, got); diff != "" {
+		got := c.QueryText(t, first, "SELECT current_setting('server_encoding'), current_user")
+		if diff := cmp.Diff([]string{"UTF8|postgres"}, got); diff != "" {
 			t.Errorf("settings (-want +got):\n%s", diff)
 		}
 	})
 	if got := c.QueryText(t, "", "SELECT datname FROM pg_database WHERE datname LIKE 'grahak%'"); len(got) != 0 {
 		t.Errorf("the databases %q outlive their test", got)
+	}
+}
+
+// What a program without a test asks for by name replaces what had the name.
+func TestNewDatabase(t *testing.T) {
+	c := postgres.Shared(t)
+	query := func(url, sql string) []string {
+		t.Helper()
+		rows, err := c.Query(url, sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	const name, other = "of_a_program", "another_of_it"
+	for i, template := range []string{"", "", other} {
+		url, err := c.NewDatabase(name, template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if template == "" {
+			query(url, "CREATE TABLE word (w text); INSERT INTO word VALUES ('old')")
+		} else if got := query(url, "SELECT w FROM word"); !cmp.Equal(got, []string{"copied"}) {
+			t.Errorf("the copy has %q", got)
+		}
+		if i == 1 {
+			if url, err = c.NewDatabase(other, name); err != nil {
+				t.Fatal(err)
+			}
+			query(url, "UPDATE word SET w = 'copied'")
+		}
+	}
+	if rows, err := c.Query("", "SELECT nothing"); code(err) != "42703" {
+		t.Errorf("a statement that is wrong returns %q, %v", rows, err)
+	}
+	processes, err := c.Processes()
+	if err != nil || len(processes) < 4 {
+		t.Errorf("the processes are %v (%v), want the server's and its workers'", processes, err)
 	}
 }

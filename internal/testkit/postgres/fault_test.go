@@ -45,8 +45,8 @@ func TestKill(t *testing.T) {
 		t.Error("a connection outlives the server")
 	}
 	c.Restart(t)
-	want := []string{"1|17"}
-	if diff := cmp.Diff(want, c.QueryText(t, db, "SELECT n, current_setting('max_connections') FROM kept")); diff != "" {
+	want := []string{"1|17|on"}
+	if diff := cmp.Diff(want, c.QueryText(t, db, "SELECT n, current_setting('max_connections'), current_setting('fsync') FROM kept")); diff != "" {
 		t.Errorf("after a kill and a restart (-want +got):\n%s", diff)
 	}
 	if log := c.Log(t); strings.Count(log, "not properly shut down") != 1 {

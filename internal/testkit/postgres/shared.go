@@ -38,7 +38,7 @@ func Main(run func() int) int {
 
 // Shared returns the cluster that the tests of a package share, which the first
 // of them starts. Each test makes databases of its own in it; none may stop or
-// pause it. If the test fails, what the server logged meanwhile is shown.
+// pause it, so it need not wait for the disk, and does not. If the test fails, what the server logged meanwhile is shown.
 func Shared(tb testing.TB) *Cluster {
 	tb.Helper()
 	theShared.Lock()
@@ -47,7 +47,7 @@ func Shared(tb testing.TB) *Cluster {
 		tb.Fatal("this package's TestMain does not call postgres.Main")
 	}
 	if theShared.cluster == nil && theShared.err == nil {
-		theShared.cluster, theShared.err = create(Options{})
+		theShared.cluster, theShared.err = create(Options{Settings: map[string]string{"fsync": "off", "full_page_writes": "off"}})
 		if theShared.err == nil {
 			theShared.cluster.shared = true
 		}
