@@ -71,7 +71,7 @@ var places = map[string]place{
 	"grahak/internal/disk":   {others: []string{"golang.org/x/sys"}, denied: []string{"net/http", "database/sql"}},
 	"grahak/internal/sqlstore": {
 		ours:   []string{"grahak", "grahak/internal/disk"},
-		others: []string{"modernc.org/sqlite", "modernc.org/libc", "github.com/pressly/goose/v3"},
+		others: []string{"modernc.org/sqlite", "modernc.org/libc", "github.com/jackc/pgx/v5", "github.com/pressly/goose/v3"},
 		denied: []string{"net/http"},
 	},
 	"grahak/internal/seal":      {ours: []string{"grahak", "grahak/internal/disk"}, others: []string{"github.com/tink-crypto/tink-go/v2"}, denied: []string{"net/http", "database/sql"}},
@@ -86,10 +86,11 @@ var places = map[string]place{
 		tests:  true,
 	},
 	"grahak/internal/storetest": {ours: []string{"grahak"}, others: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}, tests: true},
-	"grahak/bench":              {ours: []string{"grahak", "grahak/internal/sqlstore"}, tests: true},
+	"grahak/bench":              {ours: []string{"grahak", "grahak/internal/sqlstore", "grahak/internal/testkit/postgres"}, tests: true},
 	"grahak/test/cli":           {tests: true},
 	"grahak/test/clients":       {tests: true},
 	"grahak/test/crash":         {tests: true},
+	"grahak/test/postgres":      {tests: true},
 	"grahak/test/sealed":        {tests: true},
 }
 
