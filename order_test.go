@@ -1,6 +1,7 @@
 package grahak_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -211,4 +212,51 @@ func TestCustomersWithoutIndexes(t *testing.T) {
 	}
 	page := r.MustPage(t, acme, grahak.ListQuery{Limit: 1, Filter: grahak.CustomerFilter{MobileNumber: given("9988776655")}})
 	diff(t, "a search after all were erased", grahak.CustomerPage{Customers: []grahak.Customer{}}, page)
+}
+
+// overtaken is a store in which another process appends the first of the pending
+// events to the chain, just after they were read for the first time.
+type overtaken struct {
+	grahak.Store
+	once sync.Once
+}
+
+func (o *overtaken) Pending(ctx context.Context, m grahak.MerchantID, after int64, limit int) ([]grahak.Event, error) {
+	events, err := o.Store.Pending(ctx, m, after, limit)
+	o.once.Do(func() {
+		segment := grahak.ChainSegment{First: after + 1, Links: []grahak.Link{events[0].Link(m, grahak.Link{})}}
+		if _, orderErr := o.Store.Order(ctx, m, segment, events[:1]); orderErr != nil {
+			err = orderErr
+		}
+	})
+	return events, err
+}
+
+// Whoever asks for all events to be put in order gets that, although another
+// process does a part of it at the same time.
+func TestOrderEvents(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	const customers = 5
+	for i := range customers {
+		r.MustCreate(t, acme, person(fmt.Sprint(i)))
+	}
+	s := MustService(t, grahak.Config{Store: &overtaken{Store: r.store}, Sealer: r.sealer, Clock: r.clock})
+	wantCode(t, s.OrderEvents(t.Context(), caller(acme, grahak.ScopeWrite)), grahak.CodeInsufficientScope)
+	for range 2 {
+		if err := s.OrderEvents(t.Context(), operator(acme)); err != nil {
+			t.Fatal(err)
+		}
+		pending, err := r.store.CountPending(t.Context(), acme)
+		wantCode(t, err, "")
+		head, err := r.store.ChainHead(t.Context(), acme)
+		wantCode(t, err, "")
+		if pending != 0 || head.Position != 1+customers || head.Customers != customers {
+			t.Errorf("%d events are pending, and the head is %+v", pending, head)
+		}
+	}
+	unordered, err := r.store.Unordered(t.Context())
+	if err != nil || slices.Contains(unordered, acme) {
+		t.Errorf("merchants with events that are not in order: %q (%v)", unordered, err)
+	}
 }

@@ -32,15 +32,31 @@ func (s *Service) OrderEvents(ctx context.Context, c Caller) error {
 	if err := c.may(scopeOperator); err != nil {
 		return err
 	}
-	for {
-		more, err := s.orderMerchant(ctx, c.Merchant)
-		if err != nil || !more {
-			return err
-		}
+	pending, err := s.store.CountPending(ctx, c.Merchant)
+	if err != nil || pending == 0 {
+		return err
+	}
+	head, err := s.store.ChainHead(ctx, c.Merchant)
+	if err != nil {
+		return err
+	}
+	// Another process may take the place with a segment from before the last event,
+	// and more events may come for ever.
+	for end := head.Position + pending; pending > 0 && head.Position < end; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if _, err := s.orderMerchant(ctx, c.Merchant); err != nil {
+			return err
+		}
+		if pending, err = s.store.CountPending(ctx, c.Merchant); err != nil {
+			return err
+		}
+		if head, err = s.store.ChainHead(ctx, c.Merchant); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // roundSteps is how many steps of a round run at once: the store commits theirs
