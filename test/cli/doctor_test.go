@@ -21,7 +21,12 @@ func finding(mark, subject, says string) string {
 // mustFind runs the doctor and checks its exit status, its findings, and that nothing else is wrong.
 func mustFind(t *testing.T, data string, flags []string, findings ...string) {
 	t.Helper()
-	r := run(t, append([]string{"doctor", "--data", data}, flags...)...)
+	checkFindings(t, run(t, append([]string{"doctor", "--data", data}, flags...)...), findings)
+}
+
+// checkFindings checks the doctor's exit status, its findings, and that nothing else is wrong.
+func checkFindings(t *testing.T, r result, findings []string) {
+	t.Helper()
 	rest := r.stdout
 	bad := 0
 	for _, f := range findings {
