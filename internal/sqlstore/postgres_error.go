@@ -22,6 +22,7 @@ const (
 	stateStatementTimeout     = "57014"
 	stateNoStatement          = "26000"
 	stateUnsupported          = "0A000"
+	stateUndefinedTable       = "42P01"
 	stateUndefinedDatabase    = "3D000"
 	stateInvalidPassword      = "28P01"
 	stateInvalidAuthorization = "28000"

@@ -107,6 +107,10 @@ func tooNew(current, newest int64) error {
 	return fmt.Errorf("the database has schema version %d, but this grahak knows only up to %d: use the newer grahak that made it", current, newest)
 }
 
+func tooOld(current, newest int64) error {
+	return fmt.Errorf("the database has schema version %d and this grahak needs %d: run `grahak migrate`, which brings it up to date", current, newest)
+}
+
 // postgresSchema returns the version of the last migration, 0 for a database
 // without any.
 func postgresSchema(ctx context.Context, db *sql.DB) (version int64, err error) {
@@ -148,14 +152,17 @@ func preparePostgres(ctx context.Context, conn *pgx.ConnConfig, cfg PostgresConf
 	case current == 0:
 		return "", ErrNoStore
 	case current < newest:
-		return "", fmt.Errorf("the database has schema version %d and this grahak needs %d: run `grahak migrate`, which brings it up to date", current, newest)
+		return "", tooOld(current, newest)
 	}
 	return postgresEnvironment(ctx, db, cfg)
 }
 
 // postgresEnvironment returns the environment of the store, after writing it into
-// a new one.
+// a new one. A copy that is not finished is none.
 func postgresEnvironment(ctx context.Context, db *sql.DB, cfg PostgresConfig) (grahak.Environment, error) {
+	if err := refuseUnfinishedCopy(ctx, db); err != nil {
+		return "", err
+	}
 	if cfg.Environment != "" {
 		_, err := db.ExecContext(ctx, `INSERT INTO instance (id, environment, access_version, created_at) VALUES (1, $1, 1, $2) ON CONFLICT (id) DO NOTHING`,
 			string(cfg.Environment), cfg.Clock.Now().UnixMicro())

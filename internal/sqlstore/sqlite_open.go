@@ -101,7 +101,7 @@ func prepareSchema(ctx context.Context, db *sql.DB, cfg SQLiteConfig) error {
 	case cfg.Environment == "" && current == 0:
 		return ErrNoStore
 	case cfg.Environment == "":
-		return fmt.Errorf("the database in %s has schema version %d and this grahak needs %d: start `grahak serve` of this version first, which brings it up to date", folder, current, newest)
+		return fmt.Errorf("the database in %s has schema version %d and this grahak needs %d: run `grahak migrate`, or start `grahak serve` of this version, which brings it up to date", folder, current, newest)
 	case current > 0:
 		// A store of the other environment is left as it is.
 		if _, err := recordEnvironment(ctx, db, cfg); err != nil {
