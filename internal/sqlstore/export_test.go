@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -157,4 +158,13 @@ func (s *SQLite) Recompiled() (list []string) {
 		}
 	}
 	return list
+}
+
+// CopiedColumns returns the columns that [Copy] copies, by table.
+func CopiedColumns() map[string][]string {
+	columns := make(map[string][]string)
+	for _, t := range append([]copyTable{instanceTable}, copyTables...) {
+		columns[t.name] = strings.Split(t.columns, ", ")
+	}
+	return columns
 }
