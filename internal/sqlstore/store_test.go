@@ -25,14 +25,14 @@ import (
 // the rows for each statement that the suite made the store run.
 func TestStore(t *testing.T) {
 	statements := make(map[string]bool)
-	storetest.Run(t, func(t testing.TB) grahak.Store {
+	storetest.Run(t, func(t testing.TB) (grahak.Store, func() grahak.Store) {
 		s := MustOpen(t, sqlstore.SQLiteConfig{})
 		t.Cleanup(func() {
 			for _, query := range s.Statements() {
 				statements[query] = true
 			}
 		})
-		return s
+		return s, func() grahak.Store { return MustOpen(t, sqlstore.SQLiteConfig{Path: s.Path(), Beside: true}) }
 	})
 	t.Run("query plans", func(t *testing.T) { checkPlans(t, statements) })
 }

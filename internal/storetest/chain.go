@@ -263,7 +263,7 @@ func orderBesideWriters(r *rig) {
 			}
 		})
 	}
-	errs := together(writers, func(i int) error {
+	errs := r.together(writers, func(r *rig, i int) error {
 		m := merchants[i%2]
 		for range each {
 			c := r.customer()

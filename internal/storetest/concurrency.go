@@ -30,7 +30,7 @@ func createsOfOneReference(r *rig) {
 	reference := r.index()
 	tokens := make([]grahak.TokenRecord, parallel)
 	records := make([]grahak.CustomerRecord, parallel)
-	errs := together(parallel, func(i int) error {
+	errs := r.together(parallel, func(r *rig, i int) error {
 		records[i] = r.customer()
 		records[i].Reference = reference
 		tokens[i] = r.token(own, records[i].ID)
@@ -60,14 +60,14 @@ func createsOfManyReferences(r *rig) {
 	for _, m := range merchants {
 		r.MustMerchant(m)
 	}
-	errs := together(parallel, func(i int) error {
+	errs := r.together(parallel, func(r *rig, i int) error {
 		m := merchants[i%2]
 		for range each {
 			c := r.customer()
 			if err := r.store.CreateCustomer(r.Context(), m, c, r.created(c), nil); err != nil {
 				return err
 			}
-			got, err := r.store.Customer(r.Context(), m, "", c.Reference)
+			got, err := r.process(i+1).store.Customer(r.Context(), m, "", c.Reference)
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func updatesOfOneRevision(r *rig) {
 	records := make([]grahak.CustomerRecord, parallel)
 	tokens := make([]grahak.TokenRecord, parallel)
 	done := make([]bool, parallel)
-	errs := together(parallel, func(i int) (err error) {
+	errs := r.together(parallel, func(r *rig, i int) (err error) {
 		records[i], tokens[i] = r.next(c), r.token(own, c.ID)
 		records[i].Sealed.Bytes = fmt.Appendf(nil, "by updater %d", i)
 		done[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), &tokens[i])
@@ -117,7 +117,7 @@ func updatesWithRetries(r *rig) {
 	const updaters = 8
 	r.MustMerchant(own)
 	c := r.MustCustomer(own)
-	errs := together(updaters, func(int) error {
+	errs := r.together(updaters, func(r *rig, _ int) error {
 		for range 10 * updaters {
 			current, err := r.store.Customer(r.Context(), own, c.ID, grahak.Index{})
 			if err != nil {
@@ -152,7 +152,7 @@ func createsOfOneMerchant(r *rig) {
 	r.wantEqual("the master key", r.MustMasterKey(), firstMaster)
 	merchants := make([]grahak.Merchant, parallel)
 	keys := make([]grahak.Keyset, parallel)
-	errs := together(parallel, func(i int) error {
+	errs := r.together(parallel, func(r *rig, i int) error {
 		merchants[i] = grahak.Merchant{ID: own, Name: fmt.Sprint(i), IPMode: grahak.IPModeOff, CreatedAt: r.now()}
 		keys[i] = r.keyset(own, firstMaster)
 		keys[i].Sealing, keys[i].Indexing = []byte{byte(i)}, []byte{0, byte(i)}
@@ -176,7 +176,7 @@ func createsOfOneKey(r *rig) {
 	}
 	hash := grahak.HashKey("an imported key")
 	keys := make([]grahak.APIKey, parallel)
-	errs := together(parallel, func(i int) error {
+	errs := r.together(parallel, func(r *rig, i int) error {
 		keys[i] = r.key(merchants[i%2])
 		keys[i].Hash = hash
 		return r.store.CreateKey(r.Context(), keys[i].Merchant, keys[i], r.event(grahak.EventKeyImported, string(keys[i].ID), 0))
@@ -202,7 +202,7 @@ func removalsOfLastEntries(r *rig) {
 		r.MustEntry(own, fmt.Sprintf("203.0.113.%d/32", i))
 	}
 	r.MustMode(own, grahak.IPModeEnforce)
-	errs := together(entries, func(i int) error {
+	errs := r.together(entries, func(r *rig, i int) error {
 		p := netip.MustParsePrefix(fmt.Sprintf("203.0.113.%d/32", i))
 		return r.store.RemoveIPEntry(r.Context(), own, p, r.event(grahak.EventIPEntryRemoved, p.String(), 0))
 	})
@@ -219,7 +219,7 @@ func enforceAgainstRemove(r *rig) {
 		m := grahak.MerchantID(fmt.Sprintf("acme-%d", i))
 		r.MustMerchant(m)
 		entry := r.MustEntry(m, "203.0.113.0/24")
-		errs := together(2, func(i int) error {
+		errs := r.together(2, func(r *rig, i int) error {
 			if i == 0 {
 				return r.store.SetIPMode(r.Context(), m, grahak.IPModeEnforce, r.event(grahak.EventIPModeChanged, "enforce", 0))
 			}
@@ -256,7 +256,7 @@ func contextsThatEnd(r *rig) {
 			}
 		}
 	})
-	errs := together(writes, func(i int) error {
+	errs := r.together(writes, func(r *rig, i int) error {
 		records[i] = r.customer()
 		tokens[i] = r.token(own, records[i].ID)
 		return r.store.CreateCustomer(contexts[i], own, records[i], r.created(records[i]), &tokens[i])

@@ -368,7 +368,7 @@ func customerPageIsOneMoment(r *rig) {
 			return err == nil
 		})
 	})
-	errs := together(writers, func(int) error {
+	errs := r.together(writers, func(r *rig, _ int) error {
 		for i := range each {
 			c := r.customer()
 			if err := r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil); err != nil {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 
 	"grahak"
@@ -11,6 +12,7 @@ var eraseTests = []test{
 	{"nothing is left", eraseLeavesNothing},
 	{"reference is free", eraseFreesReference},
 	{"against updates and tokens", eraseAgainstUpdates},
+	{"stale", eraseStale},
 	{"one of many", erasesOfOneCustomer},
 	{"tokens", customerTokens},
 	{"events of one subject", eventsOf},
@@ -139,6 +141,35 @@ func eraseFreesReference(r *rig) {
 // second drops what a call returns beside its error.
 func second[T any](_ T, err error) error { return err }
 
+// eraseStale erases a customer of another revision than the stored one.
+func eraseStale(r *rig) {
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	c := r.MustCustomer(own)
+	r.must(r.store.CreateCustomer(r.Context(), other, c, r.created(c), nil))
+	c = r.next(c)
+	done, err := r.store.UpdateCustomer(r.Context(), own, c, r.updated(c), nil)
+	r.must(err)
+	r.wantEqual("done", done, true)
+	token := r.token(own, c.ID)
+	r.must(r.store.PutToken(r.Context(), own, token))
+	for range 2 {
+		want := r.MustState(own)
+		for _, revision := range []int64{-1, 0, 1, 3, 1 << 40} {
+			done, err := r.store.EraseCustomer(r.Context(), own, c.ID, revision, r.erased(c))
+			r.must(err)
+			r.wantEqual(fmt.Sprintf("an erasure of revision %d was done", revision), done, false)
+			r.wantEqual(fmt.Sprintf("what is stored after an erasure of revision %d", revision), r.MustState(own), want)
+			r.wantFound("the customer", own, c)
+			r.wantToken(token)
+		}
+		r.MustOrder(own, all)
+	}
+	done, err = r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c))
+	r.must(err)
+	r.wantEqual("an erasure of the stored revision was done", done, true)
+}
+
 // eraseAgainstUpdates lets an erasure meet updates and tokens of the customer.
 // Whichever comes first, nothing of the customer is there at the end.
 func eraseAgainstUpdates(r *rig) {
@@ -148,7 +179,7 @@ func eraseAgainstUpdates(r *rig) {
 		records := make([]grahak.CustomerRecord, parallel)
 		tokens := make([]grahak.TokenRecord, parallel)
 		var updated [parallel]bool
-		errs := together(parallel, func(i int) (err error) {
+		errs := r.together(parallel, func(r *rig, i int) (err error) {
 			records[i], tokens[i] = r.next(c), r.token(own, c.ID)
 			switch {
 			case i == parallel/2:
@@ -187,7 +218,7 @@ func eraseAgainstUpdates(r *rig) {
 func erasesOfOneCustomer(r *rig) {
 	r.MustMerchant(own)
 	c := r.MustCustomer(own)
-	r.wantOutcomes(together(parallel, func(int) error {
+	r.wantOutcomes(r.together(parallel, func(r *rig, _ int) error {
 		return second(r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c)))
 	}), map[grahak.Code]int{"": 1, grahak.CodeCustomerNotFound: parallel - 1})
 	got := r.MustState(own)
@@ -246,16 +277,29 @@ func eventsOf(r *rig) {
 		r.must(err)
 	}
 	r.MustErase(own, c.ID)
-	for _, subject := range []string{string(c.ID), string(k.ID), "", "cst_unknown", "CST" + string(c.ID[3:]), string(c.ID[:8])} {
-		var want []grahak.Event
-		for _, e := range r.MustEvents(own) {
-			if e.Subject == subject {
-				want = append(want, e)
-			}
+	for _, limit := range []int{0, 5, all} {
+		// None, some and all of them are in order.
+		if limit > 0 {
+			r.must(second(r.order(own, limit)))
 		}
-		got, err := r.store.EventsOf(r.Context(), own, subject)
-		r.must(err)
-		r.wantEqual("the events of "+subject, got, want)
+		for _, subject := range []string{string(c.ID), string(k.ID), "", "cst_unknown", "CST" + string(c.ID[3:]), string(c.ID[:8])} {
+			var want []grahak.Event
+			for _, e := range r.MustEvents(own) {
+				if e.Subject == subject {
+					want = append(want, e)
+				}
+			}
+			got, err := r.store.EventsOf(r.Context(), own, subject)
+			r.must(err)
+			// Those that are not in order may have no position yet.
+			head := r.MustHead(own)
+			for i := range got {
+				if got[i].Position == 0 && i < len(want) && want[i].Position > head.Position {
+					got[i].Position = want[i].Position
+				}
+			}
+			r.wantEqual("the events of "+subject, got, want)
+		}
 	}
 	got, err := r.store.EventsOf(r.Context(), own, string(c.ID))
 	r.must(err)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ var eventTests = []test{
 	{"round trip", eventRoundTrip},
 	{"positions", eventPositions},
 	{"pages", eventPages},
+	{"revisions", eventRevisions},
 	{"every change", everyChange},
 	{"no change", noChange},
 	{"ping", func(r *rig) { r.must(r.store.Ping(r.Context())) }},
@@ -29,19 +31,34 @@ func eventRoundTrip(r *rig) {
 		func(e *grahak.Event) { e.Changed = nil },
 		func(e *grahak.Event) { e.Changed = everyField },
 		func(e *grahak.Event) { e.Changed = everyField[3:4] },
-		func(e *grahak.Event) { e.Subject, e.Revision = "", 0 },
+		func(e *grahak.Event) { e.Subject = "" },
+		func(e *grahak.Event) { e.Subject = "203.0.113.0/24" },
+		func(e *grahak.Event) { e.Subject = "cst_é'\"\\" },
 		func(e *grahak.Event) { e.Actor, e.RequestID = "cli:o'hara", "" },
 		func(e *grahak.Event) { e.At = start.Add(time.Microsecond) },
 		func(e *grahak.Event) { e.At = time.Unix(0, 0).UTC() },
 		func(e *grahak.Event) { e.Revision = 1 << 40 },
 	} {
-		c := r.customer()
-		e := r.event(grahak.EventCustomerUpdated, string(c.ID), 7, grahak.FieldLastName, grahak.FieldEmail)
+		// An event of a key and an event of a customer, whose subject and revision
+		// are not for the test to choose.
+		k := r.key(own)
+		e := r.event(grahak.EventKeyCreated, r.id("key"), 7, grahak.FieldLastName, grahak.FieldEmail)
 		alter(&e)
-		r.must(r.store.CreateCustomer(r.Context(), own, c, e, nil))
-		want = append(want, placed(e, len(want)+1))
+		r.must(r.store.CreateKey(r.Context(), own, k, e))
+		c := r.customer()
+		made := r.created(c)
+		alter(&made)
+		made.Subject, made.Revision = string(c.ID), c.Revision
+		r.must(r.store.CreateCustomer(r.Context(), own, c, made, nil))
+		want = append(want, placed(e, len(want)+1), placed(made, len(want)+2))
 	}
-	r.wantEqual("the events", r.MustEvents(own), want)
+	for range 2 {
+		r.wantEqual("the events", r.MustEvents(own), want)
+		r.MustOrder(own, 3)
+	}
+	got, err := r.store.Events(r.Context(), own, 0, all)
+	r.must(err)
+	r.wantEqual("the events in order", got, want)
 }
 
 // placed is e at a position.
@@ -53,21 +70,25 @@ func placed(e grahak.Event, position int) grahak.Event {
 func eventPages(r *rig) {
 	r.MustMerchant(own)
 	r.MustMerchant(other)
+	r.MustOrder(own, all)
 	want := r.MustEvents(own)
 	// Written out of the order of their ids and times, beside another
-	// merchant's: clocks may be set back, and the order is that of commits.
+	// merchant's: clocks may be set back, and what is put in order later stands
+	// later.
 	const n = 20
+	customers := make([]grahak.CustomerRecord, n)
 	made := make([]grahak.Event, n)
 	for i := range made {
-		made[i] = r.event(grahak.EventCustomerCreated, "cst_0000000000000001", 1)
+		customers[i] = r.customer()
+		made[i] = r.created(customers[i])
 		made[i].At = start.Add(-time.Duration(i) * time.Second)
 	}
 	for i := range made {
-		c := r.customer()
 		e := made[i*7%n]
-		r.must(r.store.CreateCustomer(r.Context(), own, c, e, nil))
+		r.must(r.store.CreateCustomer(r.Context(), own, customers[i*7%n], e, nil))
 		want = append(want, placed(e, len(want)+1))
 		r.MustCustomer(other)
+		r.MustOrder(own, all)
 	}
 	last := int64(len(want))
 	for _, c := range []struct {
@@ -91,15 +112,29 @@ func eventPages(r *rig) {
 	r.wantEqual("nobody's events", none, []grahak.Event(nil))
 }
 
-// eventPositions has many write at once and follows the positions meanwhile:
-// they have no gap, no reader misses one, and a customer's revisions are in
-// order.
+// eventPositions has many write at once, and two put events in order, and follows
+// the positions meanwhile: they have no gap, no reader misses one, and a
+// customer's revisions are in order.
 func eventPositions(r *rig) {
 	r.MustMerchant(own)
 	const writers, each = 8, 20
-	var written sync.WaitGroup
-	for range writers {
-		written.Go(func() {
+	written, finished := make(chan struct{}), make(chan struct{})
+	var orderers sync.WaitGroup
+	for i := range 2 {
+		r := r.process(i)
+		orderers.Go(func() {
+			until(written, func() bool {
+				_, err := r.order(own, 5+i)
+				if err != nil {
+					r.Errorf("order: %v", err)
+				}
+				return err == nil
+			})
+		})
+	}
+	go func() {
+		defer close(finished)
+		r.together(writers, func(r *rig, _ int) error {
 			c := r.customer()
 			if err := r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil); err != nil {
 				r.Errorf("CreateCustomer: %v", err)
@@ -110,14 +145,20 @@ func eventPositions(r *rig) {
 					r.Errorf("UpdateCustomer: %t, %v", done, err)
 				}
 			}
+			return nil
 		})
-	}
-	finished := make(chan struct{})
-	go func() {
-		written.Wait()
-		close(finished)
+		close(written)
+		orderers.Wait()
+		for {
+			if s, err := r.order(own, all); err != nil || s == nil {
+				if err != nil {
+					r.Errorf("order: %v", err)
+				}
+				return
+			}
+		}
 	}()
-	followed := r.follow(finished)
+	followed := r.process(1).follow(finished)
 	revisions := make(map[string]int64)
 	for i, e := range followed {
 		if e.Position != int64(i+1) {
@@ -130,6 +171,77 @@ func eventPositions(r *rig) {
 	}
 	if want := 1 + writers*each; len(followed) != want {
 		r.Errorf("%d events were followed, want %d", len(followed), want)
+	}
+}
+
+// eventRevisions changes customers on nodes whose clocks differ: the ids and times
+// of their events run backwards. Each customer's are in the order of its revisions
+// all the same, however few are put in order at once.
+func eventRevisions(r *rig) {
+	const customers, revisions = 3, 6
+	for _, limit := range []int{1, 2, 5, all} {
+		m := grahak.MerchantID(fmt.Sprint("acme-", limit))
+		r.MustMerchant(m)
+		r.MustOrder(m, all)
+		records := make([]grahak.CustomerRecord, customers)
+		var events []grahak.Event // in the order of writing
+		for i := range records {
+			records[i] = r.customer()
+		}
+		// Ids descend from one write to the next.
+		id := r.serial.Add(customers * revisions)
+		event := func(e grahak.Event) grahak.Event {
+			e.ID = grahak.EventID(fmt.Sprintf("evt_%016d", id-int64(len(events))))
+			e.At = start.Add(-time.Duration(len(events)) * time.Second)
+			events = append(events, e)
+			return e
+		}
+		for revision := range revisions {
+			for i := range records {
+				var done bool
+				var err error
+				switch {
+				case revision == 0:
+					err, done = r.store.CreateCustomer(r.Context(), m, records[i], event(r.created(records[i])), nil), true
+				case revision == revisions-1 && i == 0:
+					done, err = r.store.EraseCustomer(r.Context(), m, records[i].ID, records[i].Revision, event(r.erased(records[i])))
+				default:
+					records[i] = r.next(records[i])
+					done, err = r.store.UpdateCustomer(r.Context(), m, records[i], event(r.updated(records[i])), nil)
+				}
+				r.must(err)
+				r.wantEqual("done", done, true)
+			}
+		}
+		for range 2 {
+			for _, c := range records {
+				var want []grahak.Event
+				for _, e := range events {
+					if e.Subject == string(c.ID) {
+						want = append(want, e)
+					}
+				}
+				got, err := r.store.EventsOf(r.Context(), m, string(c.ID))
+				r.must(err)
+				for i := range got {
+					got[i].Position = 0
+				}
+				r.wantEqual("the events of one customer", got, want)
+			}
+			r.MustOrder(m, limit)
+		}
+		got, err := r.store.Events(r.Context(), m, 1, all)
+		r.must(err)
+		r.wantEqual("the number of events", len(got), len(events))
+		reached := make(map[string]int64)
+		for i, e := range got {
+			r.wantEqual("the position", e.Position, int64(i+2))
+			if reached[e.Subject]++; e.Revision != reached[e.Subject] {
+				r.Errorf("at most %d at once: at position %d the revision of %s is %d, want %d", limit, e.Position, e.Subject, e.Revision, reached[e.Subject])
+			}
+		}
+		whole := r.segment(m, grahak.ChainHead{}, r.MustEvents(m))
+		r.wantEqual("the head", r.MustHead(m), whole.Head())
 	}
 }
 

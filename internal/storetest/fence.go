@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -47,14 +48,14 @@ func keyFence(r *rig) {
 }
 
 // keyFenceAgainstCreates rotates while many write, each under the version that
-// it read last. What was written after a rotation, in the order of events, is
-// under that version, and what was written before it is not.
+// it read last: nothing that begins after a rotation is written under a version
+// before it.
 func keyFenceAgainstCreates(r *rig) {
 	const rotations, writers, each = 12, parallel, 12
 	r.MustMerchant(own)
 	shared := r.MustCustomer(own)
-	var written atomic.Int64
-	errs := together(writers+1, func(i int) error {
+	var written, newest atomic.Int64
+	errs := r.together(writers+1, func(r *rig, i int) error {
 		if i == writers {
 			for n := range int64(rotations) {
 				// Spread over the writes.
@@ -66,6 +67,7 @@ func keyFenceAgainstCreates(r *rig) {
 				if err := r.rotate(own); err != nil {
 					return err
 				}
+				newest.Store(2 + n)
 			}
 			return nil
 		}
@@ -75,52 +77,139 @@ func keyFenceAgainstCreates(r *rig) {
 		for range each {
 			for tries := 0; ; tries++ {
 				c := r.anew(r.customer(), version)
+				oldest := newest.Load()
 				err := r.store.CreateCustomer(r.Context(), own, c, r.created(c), nil)
 				if err == nil {
+					if version < oldest {
+						r.Errorf("a create under version %d began after version %d was made", version, oldest)
+					}
 					written.Add(1)
 					break
 				}
 				if grahak.CodeOf(err) != grahak.CodeKeyRotated || tries > rotations {
 					return err
 				}
-				k, err := r.store.Keyset(r.Context(), own)
-				if err != nil {
-					return err
-				}
-				version = k.Version
-				// An update that loses its race writes nothing under any version.
+				// An update loses the same race, or another one.
 				current, err := r.store.Customer(r.Context(), own, shared.ID, grahak.Index{})
 				if err != nil {
 					return err
 				}
 				next := r.anew(r.next(current), version)
-				if _, err := r.store.UpdateCustomer(r.Context(), own, next, r.updated(next), nil); err != nil && grahak.CodeOf(err) != grahak.CodeKeyRotated {
+				oldest = newest.Load()
+				done, err := r.store.UpdateCustomer(r.Context(), own, next, r.updated(next), nil)
+				if err != nil && grahak.CodeOf(err) != grahak.CodeKeyRotated {
 					return err
 				}
+				if done && version < oldest {
+					r.Errorf("an update under version %d began after version %d was made", version, oldest)
+				}
+				k, err := r.store.Keyset(r.Context(), own)
+				if err != nil {
+					return err
+				}
+				version = k.Version
 			}
 		}
 		return nil
 	})
 	r.wantOutcomes(errs, map[grahak.Code]int{"": writers + 1})
 	got := r.MustState(own)
-	versions := make(map[string]int64)
+	under := make(map[int64]int)
 	for _, c := range got.Customers {
-		versions[string(c.ID)] = c.Sealed.Version
+		under[c.Sealed.Version]++
 	}
-	newest, under := int64(1), make(map[int64]int)
-	for _, e := range got.Events {
-		switch e.Type {
-		case grahak.EventSealRotated:
-			newest++
-		case grahak.EventCustomerCreated:
-			under[newest]++
-			if e.Subject != string(shared.ID) && versions[e.Subject] != newest {
-				r.Errorf("customer %s was written under version %d when %d was the newest", e.Subject, versions[e.Subject], newest)
-			}
-		}
-	}
-	r.wantEqual("rotations", newest, int64(1+rotations))
-	r.Logf("creates under each version: %v", under)
+	r.Logf("customers under each version: %v", under)
+	r.wantEqual("the version", got.Seal.Version, int64(1+rotations))
 	r.wantEqual("creates", int64(len(got.Customers)), got.Total)
 	r.wantEqual("customers", len(got.Customers), 1+writers*each)
+}
+
+// retireAgainstWrites rotates, walks and retires again and again while many write:
+// when the older keys have gone, nobody is under them, and nobody comes to be.
+func retireAgainstWrites(r *rig) {
+	const rotations, writers = 5, 8
+	r.MustMerchant(own)
+	r.MustCustomer(own)
+	finished := make(chan struct{})
+	errs := r.together(writers+1, func(r *rig, i int) error {
+		if i == writers {
+			defer close(finished)
+			for n := range int64(rotations) {
+				if err := r.rotate(own); err != nil {
+					return err
+				}
+				if err := r.walkAndRetire(own); err != nil {
+					return err
+				}
+				list, err := r.store.CustomersAfter(r.Context(), own, "", all)
+				if err != nil {
+					return err
+				}
+				for _, c := range list {
+					if c.Sealed.Version < 2+n {
+						r.Errorf("customer %s is under version %d, which was retired for version %d", c.ID, c.Sealed.Version, 2+n)
+					}
+				}
+			}
+			return nil
+		}
+		// After each refusal a customer is made, so that a walk has an end; the other
+		// writes change it.
+		version := int64(1)
+		var last grahak.CustomerRecord
+		var err error
+		until(finished, func() bool {
+			next := r.anew(r.next(last), version)
+			if last.ID == "" {
+				next = r.anew(r.customer(), version)
+				err = r.store.CreateCustomer(r.Context(), own, next, r.created(next), nil)
+			} else {
+				_, err = r.store.UpdateCustomer(r.Context(), own, next, r.updated(next), nil)
+			}
+			last = next
+			if grahak.CodeOf(err) == grahak.CodeKeyRotated {
+				var k grahak.Keyset
+				k, err = r.store.Keyset(r.Context(), own)
+				version, last.ID = k.Version, ""
+			}
+			return err == nil
+		})
+		return err
+	})
+	r.wantOutcomes(errs, map[grahak.Code]int{"": writers + 1})
+	got := r.MustState(own)
+	if !got.Seal.Complete() || got.Seal.Version != 1+rotations {
+		r.Errorf("the state at last is %+v", got.Seal)
+	}
+	for _, c := range got.Customers {
+		r.wantEqual("the version that a customer is under at last", c.Sealed.Version, int64(1+rotations))
+	}
+}
+
+// walkAndRetire seals the merchant's customers under the newest version and
+// retires the others.
+func (r *rig) walkAndRetire(m grahak.MerchantID) error {
+	for range 1000 {
+		state, err := r.store.SealState(r.Context(), m)
+		for err == nil && state.Walking {
+			before := state.After
+			var list, sealed []grahak.CustomerRecord
+			if list, err = r.store.CustomersAfter(r.Context(), m, before, 50); err != nil {
+				break
+			}
+			for _, c := range list {
+				state.After, state.Seen = c.ID, state.Seen+1
+				sealed = append(sealed, r.anew(c, state.Version))
+			}
+			state.Walking = len(list) == 50
+			err = r.store.Reseal(r.Context(), state, before, sealed)
+		}
+		if err == nil {
+			err = r.store.RetireKeyset(r.Context(), state.Keyset, r.event(grahak.EventSealRetired, "version", 0))
+		}
+		if grahak.CodeOf(err) != grahak.CodeKeyRotated {
+			return err
+		}
+	}
+	return errors.New("a customer was under an older version again and again")
 }

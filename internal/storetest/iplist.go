@@ -94,7 +94,7 @@ func ipListFull(r *rig) {
 	const callers, each, over = 8, 126, 8*126 - grahak.MaxIPEntries
 	prefix := func(i int) string { return fmt.Sprintf("10.%d.%d.0/24", i/256, i%256) }
 	errs := make([]error, callers*each)
-	together(callers, func(caller int) error {
+	r.together(callers, func(r *rig, caller int) error {
 		for i := caller; i < len(errs); i += callers {
 			errs[i] = r.store.AddIPEntry(r.Context(), own, r.entry(prefix(i)), r.event(grahak.EventIPEntryAdded, prefix(i), 0))
 		}

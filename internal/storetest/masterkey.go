@@ -73,7 +73,7 @@ func masterKeyNamedLate(r *rig) {
 // until the first of them has a merchant; then all are told of that one.
 func masterKeyNamedByMany(r *rig) {
 	told := make([]string, parallel)
-	r.wantOutcomes(together(parallel, func(i int) error {
+	r.wantOutcomes(r.together(parallel, func(r *rig, i int) error {
 		m := grahak.Merchant{ID: grahak.MerchantID(fmt.Sprintf("acme-%d", i)), IPMode: grahak.IPModeOff, CreatedAt: r.now()}
 		// The others may take the name away again and again, but not for ever.
 		for range 10 * parallel {

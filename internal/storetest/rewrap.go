@@ -149,7 +149,7 @@ func rewrapsByMany(r *rig) {
 	r.must(err)
 	var winner string
 	var mu sync.Mutex
-	r.wantOutcomes(together(parallel, func(i int) error {
+	r.wantOutcomes(r.together(parallel, func(r *rig, i int) error {
 		master := fmt.Sprintf("mk_%d", i)
 		var keysets []grahak.Keyset
 		var events []grahak.Event
@@ -190,7 +190,7 @@ func rewrapAgainstChanges(r *rig) {
 		}
 		return fmt.Errorf("refused again and again")
 	}
-	r.wantOutcomes(together(1+changers, func(i int) error {
+	r.wantOutcomes(r.together(1+changers, func(r *rig, i int) error {
 		if i == changers {
 			for n := range rewraps {
 				master := fmt.Sprintf("mk_%d", n)

@@ -117,7 +117,7 @@ func searchAfterUpdates(r *rig) {
 			sequences = append(sequences, sequences[i]+step)
 		}
 	}
-	errs := together(parallel, func(worker int) error {
+	errs := r.together(parallel, func(r *rig, worker int) error {
 		for i := worker; i < len(sequences); i += parallel {
 			if err := r.searchAfter(grahak.MerchantID(fmt.Sprintf("acme-%d", i)), sequences[i]); err != nil {
 				return fmt.Errorf("after %s: %w", sequences[i], err)
@@ -372,7 +372,7 @@ func searchIsOneMoment(r *rig) {
 			return err == nil
 		})
 	})
-	errs := together(writers, func(int) error {
+	errs := r.together(writers, func(r *rig, _ int) error {
 		for i := range each {
 			c := r.customer()
 			c.Email = email

@@ -21,34 +21,47 @@ import (
 	"grahak"
 )
 
-// Run runs the suite. open returns a new, empty store that nobody else uses,
-// and closes it when the test that it is given ends.
-func Run(t *testing.T, open func(t testing.TB) grahak.Store) {
+// Opener returns a new, empty store that nobody else uses, and a function that
+// opens the same store once more, as another process does. What they open is
+// closed when the test ends.
+type Opener func(t testing.TB) (store grahak.Store, again func() grahak.Store)
+
+// Run runs the suite.
+func Run(t *testing.T, open Opener) {
 	for _, group := range []struct {
-		name  string
-		tests []test
+		name   string
+		tests  []test
+		others int // processes beside the first
 	}{
-		{"customer", customerTests},
-		{"search", searchTests},
-		{"erase", eraseTests},
-		{"total", totalTests},
-		{"token", tokenTests},
-		{"merchant", merchantTests},
-		{"master key", masterKeyTests},
-		{"key", keyTests},
-		{"iplist", ipListTests},
-		{"event", eventTests},
-		{"chain", chainTests},
-		{"seal", sealTests},
-		{"rewrap", rewrapTests},
-		{"refusal", refusalTests},
-		{"isolation", isolationTests},
-		{"concurrency", concurrencyTests},
+		{"customer", customerTests, 0},
+		{"search", searchTests, 0},
+		{"erase", eraseTests, 0},
+		{"total", totalTests, 0},
+		{"token", tokenTests, 0},
+		{"merchant", merchantTests, 0},
+		{"master key", masterKeyTests, 0},
+		{"key", keyTests, 0},
+		{"iplist", ipListTests, 0},
+		{"event", eventTests, 0},
+		{"chain", chainTests, 0},
+		{"seal", sealTests, 0},
+		{"rewrap", rewrapTests, 0},
+		{"refusal", refusalTests, 0},
+		{"isolation", isolationTests, 0},
+		{"text", textTests, 0},
+		{"time", timeTests, 0},
+		{"concurrency", concurrencyTests, 0},
+		{"several processes", severalTests, 2},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, test := range group.tests {
 				t.Run(test.name, func(t *testing.T) {
-					test.run(&rig{TB: t, store: open(t)})
+					store, again := open(t)
+					r := &rig{TB: t, store: store, processes: []grahak.Store{store}, serial: new(atomic.Int64)}
+					for range group.others {
+						r.processes = append(r.processes, again())
+					}
+					test.run(r)
 				})
 			}
 		})
@@ -65,8 +78,17 @@ type test struct {
 // in which they were made.
 type rig struct {
 	testing.TB
-	store  grahak.Store
-	serial atomic.Int64
+	store     grahak.Store
+	processes []grahak.Store // store, as each of those has it that share it
+	serial    *atomic.Int64
+}
+
+// process returns r as the i-th of the processes that share the store has it,
+// counted in a circle.
+func (r *rig) process(i int) *rig {
+	p := *r
+	p.store = r.processes[i%len(r.processes)]
+	return &p
 }
 
 // The tenants of the tests. Their ids differ in letter case only, which makes
@@ -391,16 +413,16 @@ func (r *rig) MustState(m grahak.MerchantID) (s state) {
 	return s
 }
 
-// together calls fn n times at the same moment, with 0 to n-1, and returns
-// what each call returned.
-func together(n int, fn func(i int) error) []error {
+// together calls fn n times at the same moment, with 0 to n-1, as one process after
+// the other, and returns what each call returned.
+func (r *rig) together(n int, fn func(r *rig, i int) error) []error {
 	errs := make([]error, n)
 	ready := make(chan struct{})
 	var calls sync.WaitGroup
 	for i := range n {
 		calls.Go(func() {
 			<-ready
-			errs[i] = fn(i)
+			errs[i] = fn(r.process(i), i)
 		})
 	}
 	close(ready)

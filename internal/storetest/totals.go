@@ -18,14 +18,14 @@ type creates struct {
 	merchant grahak.MerchantID
 	first    grahak.CustomerRecord
 	token    grahak.TokenRecord
-	done     atomic.Int64 // how many customers were written
-	erased   atomic.Int64 // how many of them were erased
+	done     *atomic.Int64 // how many customers were written
+	erased   *atomic.Int64 // how many of them were erased
 }
 
 func (r *rig) mustCreates(m grahak.MerchantID) *creates {
 	r.Helper()
 	r.MustMerchant(m)
-	c := &creates{rig: r, merchant: m, first: r.MustCustomer(m)}
+	c := &creates{rig: r, merchant: m, first: r.MustCustomer(m), done: new(atomic.Int64), erased: new(atomic.Int64)}
 	c.done.Add(1)
 	c.token = r.token(m, c.first.ID)
 	r.must(r.store.PutToken(r.Context(), m, c.token))
@@ -152,10 +152,11 @@ func totalAfterFailures(r *rig) {
 func totalBesideFailures(r *rig) {
 	const each = 4
 	merchants := []*creates{r.mustCreates(own), r.mustCreates(other)}
-	errs := together(parallel, func(i int) error {
+	errs := r.together(parallel, func(r *rig, i int) error {
 		// The merchants do not have the same number, or it would not show if
 		// one had the other's.
-		c := merchants[min(i%3, 1)]
+		c := *merchants[min(i%4, 1)]
+		c.rig = r
 		for range each {
 			for range 3 {
 				if err := c.valid(); err != nil {
@@ -167,7 +168,7 @@ func totalBesideFailures(r *rig) {
 			if _, err := r.order(c.merchant, 5); err != nil {
 				return err
 			}
-			if i%4 == 0 {
+			if i%5 == 0 {
 				r.wantCode("one with a taken id", c.sameID(), grahak.CodeInternal)
 				r.wantCode("one with a taken token", c.sameToken(), grahak.CodeInternal)
 			}
@@ -175,7 +176,7 @@ func totalBesideFailures(r *rig) {
 		return nil
 	})
 	r.wantOutcomes(errs, map[grahak.Code]int{"": parallel})
-	for i, workers := range []int64{parallel / 3, parallel - parallel/3} {
+	for i, workers := range []int64{parallel / 4, parallel - parallel/4} {
 		r.wantEqual("customers written", merchants[i].done.Load(), 1+workers*each*4)
 		merchants[i].check()
 		r.MustOrder(merchants[i].merchant, all)
