@@ -237,10 +237,10 @@ func TestPostgresNodes(t *testing.T) {
 // one merchant and one key come of it.
 func TestPostgresServersAtOnce(t *testing.T) {
 	const servers = 3
-	startAll := func(t *testing.T, database string, args func(i int) []string) (all []*program) {
+	startAll := func(t *testing.T, database string, args func() []string) (all []*program) {
 		t.Helper()
-		for i := range servers {
-			all = append(all, start(t, on(database), args(i)...))
+		for range servers {
+			all = append(all, start(t, on(database), args()...))
 		}
 		return all
 	}
@@ -264,33 +264,65 @@ func TestPostgresServersAtOnce(t *testing.T) {
 		}
 		return demo
 	}
-	for name, args := range map[string]func(t *testing.T) func(int) []string{
-		"with one data folder": func(t *testing.T) func(int) []string {
-			data := filepath.Join(t.TempDir(), "data")
-			return func(int) []string { return serve(data) }
-		},
-		"with one master key file": func(t *testing.T) func(int) []string {
-			key := masterKeyFile(t)
-			return func(int) []string { return serve(filepath.Join(t.TempDir(), "data"), "--master-key-file", key) }
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			database := postgres.Shared(t).Database(t)
-			var banners []string
-			for _, p := range startAll(t, database, args(t)) {
-				banners = append(banners, p.banner(t))
-			}
-			demo := mustBeOne(t, database, banners)
-			for i, banner := range banners {
-				c := caller{base: field(t, banner, "Base URL"), key: demo}
-				seen(t, "the key", func() bool { return c.list(t) == http.StatusOK })
-				c.create(t, fmt.Sprint("customer-", i))
-			}
-		})
+	mustServe := func(t *testing.T, database string, all []*program) {
+		t.Helper()
+		var banners []string
+		for _, p := range all {
+			banners = append(banners, p.banner(t))
+		}
+		demo := mustBeOne(t, database, banners)
+		for i, banner := range banners {
+			c := caller{base: field(t, banner, "Base URL"), key: demo}
+			seen(t, "the key", func() bool { return c.list(t) == http.StatusOK })
+			c.create(t, fmt.Sprint("customer-", i))
+		}
 	}
+	t.Run("with one data folder", func(t *testing.T) {
+		database, data := postgres.Shared(t).Database(t), filepath.Join(t.TempDir(), "data")
+		mustServe(t, database, startAll(t, database, func() []string { return serve(data) }))
+	})
+	t.Run("with one master key file", func(t *testing.T) {
+		database, key := postgres.Shared(t).Database(t), masterKeyFile(t)
+		mustServe(t, database, startAll(t, database, func() []string {
+			return serve(filepath.Join(t.TempDir(), "data"), "--master-key-file", key)
+		}))
+	})
+	// All see a database without merchants, and all make one.
+	t.Run("at the same step", func(t *testing.T) {
+		cluster, key := postgres.Shared(t), masterKeyFile(t)
+		database := cluster.Database(t)
+		runEnv(t, on(database), "migrate").done(t)
+		var gates sync.WaitGroup
+		defer gates.Wait()
+		// hold lets nobody write to a table until enough is true, or for ten seconds; waited is in steps of one
+		// hundredth of a second.
+		hold := func(table, enough string) {
+			gates.Go(func() {
+				if _, err := cluster.Query(database, fmt.Sprintf(`DO $$ DECLARE waited int := 0; BEGIN
+					LOCK TABLE %s IN EXCLUSIVE MODE;
+					FOR i IN 1..1000 LOOP
+						EXIT WHEN %s;
+						IF EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = '%s'::regclass) THEN waited := waited + 1; END IF;
+						PERFORM pg_sleep(0.01);
+					END LOOP;
+				END $$`, table, enough, table)); err != nil {
+					t.Error(err)
+				}
+			})
+			eventually(t, startTimeout, "nobody writes to "+table, func() bool {
+				return cluster.QueryText(t, database, `SELECT count(*) FROM pg_locks WHERE relation = '`+table+`'::regclass AND mode = 'ExclusiveLock' AND granted`)[0] == "1"
+			})
+		}
+		hold("merchants", fmt.Sprintf("(SELECT count(*) FROM pg_locks WHERE NOT granted) >= %d", servers))
+		// By the time that the first key is there, the others have seen none.
+		hold("api_keys", "waited >= 100")
+		mustServe(t, database, startAll(t, database, func() []string {
+			return serve(filepath.Join(t.TempDir(), "data"), "--master-key-file", key)
+		}))
+	})
 	t.Run("with a master key each", func(t *testing.T) {
 		database := postgres.Shared(t).Database(t)
-		all := startAll(t, database, func(int) []string { return serve(filepath.Join(t.TempDir(), "data")) })
+		all := startAll(t, database, func() []string { return serve(filepath.Join(t.TempDir(), "data")) })
 		var banners []string
 		for _, p := range all {
 			banners = append(banners, p.banner(t))
