@@ -250,11 +250,14 @@ func (s *Postgres) total(c conn, m grahak.MerchantID) (total int64, err error) {
 // search implements [engine]: the look-up index has the customers but for those
 // with pending events. It may still have one under a value that the customer no
 // longer has, which a pending event tells of.
+//
+// The customers are looked up one by one (LATERAL … LIMIT 1): a planner that is
+// free to choose may read all of a merchant's instead, if it takes them for few.
 func (s *Postgres) search(c conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, limit int) ([]grahak.CustomerRecord, error) {
-	list, err := queryCustomers(c, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1
-			AND id IN (SELECT subject FROM pending_events WHERE merchant_id = $1 AND reindex = 1)
-			AND (email_index = $2 OR mobile_index = $2) AND id >= $3 AND id < $4
-		ORDER BY id DESC LIMIT $5`, string(m), value[:], from, before, limit)
+	list, err := queryCustomers(c, `SELECT `+customerColumns+`
+		FROM (SELECT DISTINCT subject FROM pending_events WHERE merchant_id = $1 AND reindex = 1 AND subject >= $3 AND subject < $4) AS changed
+		CROSS JOIN LATERAL (SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = changed.subject LIMIT 1) AS customer
+		WHERE email_index = $2 OR mobile_index = $2 ORDER BY id DESC LIMIT $5`, string(m), value[:], from, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -263,8 +266,10 @@ func (s *Postgres) search(c conn, m grahak.MerchantID, value grahak.ShortIndex, 
 		if err != nil {
 			return nil, err
 		}
-		current, err := queryCustomers(c, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = ANY($3) AND (email_index = $2 OR mobile_index = $2)`,
-			string(m), value[:], found)
+		current, err := queryCustomers(c, `SELECT `+customerColumns+`
+			FROM unnest($3::bytea[]) AS found (found_id)
+			CROSS JOIN LATERAL (SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = found_id LIMIT 1) AS customer
+			WHERE email_index = $2 OR mobile_index = $2`, string(m), value[:], found)
 		if err != nil {
 			return nil, err
 		}

@@ -201,7 +201,8 @@ func (s *Postgres) moveEvents(tx tx, m grahak.MerchantID, segment grahak.ChainSe
 	return addKeys(tx, m, keys)
 }
 
-// currentKeys returns the look-up keys of customers as they are now.
+// currentKeys returns the look-up keys of customers as they are now. It looks them
+// up one by one; see search.
 func currentKeys(tx conn, m grahak.MerchantID, ids []string) (keys [][]byte, err error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -218,7 +219,8 @@ func currentKeys(tx conn, m grahak.MerchantID, ids []string) (keys [][]byte, err
 			}
 		}
 		return nil
-	}, `SELECT id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = ANY($2)`, string(m), ids)
+	}, `SELECT id, email_index, mobile_index FROM unnest($2::bytea[]) AS changed (changed_id)
+		CROSS JOIN LATERAL (SELECT id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = changed_id LIMIT 1) AS customer`, string(m), ids)
 	return keys, err
 }
 

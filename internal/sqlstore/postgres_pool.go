@@ -39,10 +39,23 @@ func poolConfig(url string, connections int) (*pgxpool.Config, error) {
 		return nil, explainURL(err)
 	}
 	configureConn(cfg.ConnConfig)
+	cfg.AfterConnect = planOnce
 	cfg.MaxConns = int32(connections)
 	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 10
 	cfg.PingTimeout = operationLimit / 2
 	return cfg, nil
+}
+
+// planOnce has the server plan each statement for any merchant, and once. Of a
+// merchant that has grown since the server last looked, it would believe that there
+// are no rows, and read all of them where the merchant and an id are asked for. What
+// has no such setting plans as it may.
+func planOnce(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.PgConn().Exec(ctx, "SET plan_cache_mode = force_generic_plan").ReadAll()
+	if sqlState(err) != "" {
+		return nil
+	}
+	return err
 }
 
 // configureConn sets what the URL leaves open.

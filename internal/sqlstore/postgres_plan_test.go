@@ -1,0 +1,128 @@
+package sqlstore_test
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"testing"
+
+	"grahak"
+	"grahak/internal/sqlstore"
+	"grahak/internal/testkit/postgres"
+)
+
+// TestNewMerchant holds that what is asked for one customer reads a few rows, also
+// of a merchant that has got all of its customers since PostgreSQL last counted:
+// then the server believes that there are none of them.
+func TestNewMerchant(t *testing.T) {
+	t.Parallel()
+	const customers = 3000
+	cluster := postgres.Start(t, postgres.Options{Settings: map[string]string{"fsync": "off", "autovacuum": "off"}})
+	url := cluster.Database(t)
+	open := func() *sqlstore.Postgres {
+		s, err := sqlstore.OpenPostgres(t.Context(), sqlstore.PostgresConfig{URL: url, Environment: grahak.Sandbox, Migrate: true, Logger: slog.New(slog.DiscardHandler)})
+		must(t, err)
+		return s
+	}
+	s := open()
+	_, err := s.MasterKeyID(t.Context(), "mk_test")
+	must(t, err)
+	must(t, s.CreateMerchant(t.Context(), grahak.Merchant{ID: acme, IPMode: grahak.IPModeOff, CreatedAt: record(0, 0).CreatedAt},
+		grahak.Keyset{Merchant: acme, MasterKeyID: "mk_test", Version: 1, Sealing: []byte{1}, Indexing: []byte{1}},
+		grahak.Event{ID: "evt_made", Type: grahak.EventMerchantCreated, At: record(0, 0).CreatedAt}))
+	cluster.Exec(t, url, `INSERT INTO customers (merchant_id, id, reference_index, sealed, key_version, revision, created_at, updated_at)
+		SELECT 'others', convert_to(n::text, 'UTF8'), int8send(n), '', 1, 1, 1, 1 FROM generate_series(1, 20000) AS n`)
+	cluster.Exec(t, url, `INSERT INTO events (merchant_id, position, id, type, subject, revision, actor, request_id, at)
+		SELECT 'others', n, int8send(n), 'customer.created', convert_to(n::text, 'UTF8'), 1, '', '', 1 FROM generate_series(1, 20000) AS n`)
+	cluster.Exec(t, url, "ANALYZE")
+	MustConcurrently(t, customers, func(n int) error {
+		c := record(n, 0)
+		return s.CreateCustomer(t.Context(), acme, c, created(c), nil)
+	})
+	MustOrderAll(t, s, acme, 512)
+	must(t, s.Close())
+	one := record(customers/2, 0)
+	for _, c := range []struct {
+		name string
+		do   func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error)
+	}{
+		{"by id", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			found, err := s.Customer(ctx, acme, one.ID, grahak.Index{})
+			return found.ID, err
+		}},
+		{"by reference", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			found, err := s.Customer(ctx, acme, "", one.Reference)
+			return found.ID, err
+		}},
+		{"search by reference", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Reference: one.Reference}, grahak.CustomerRange{}, 10))
+		}},
+		{"search by number", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Mobile: one.Mobile}, grahak.CustomerRange{}, 10))
+		}},
+		{"list", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			list, _, err := s.Customers(ctx, acme, grahak.CustomerRange{Before: record(customers/2+1, 0).ID}, 1, 0)
+			return only(list, 0, err)
+		}},
+		{"update", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			c := one
+			c.Revision, c.Mobile = 2, newNumber(1)
+			e := created(c)
+			e.ID, e.Type, e.Revision = "evt_updated", grahak.EventCustomerUpdated, 2
+			done, err := s.UpdateCustomer(ctx, acme, c, e, nil)
+			if !done {
+				c.ID = ""
+			}
+			return c.ID, err
+		}},
+		{"search by number, the event pending", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Mobile: newNumber(1)}, grahak.CustomerRange{}, 10))
+		}},
+		{"order one event", func(_ context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			MustOrderAll(t, s, acme, 512)
+			return one.ID, nil
+		}},
+		{"the events of one", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+			list, err := s.EventsOf(ctx, acme, string(one.ID))
+			if len(list) != 2 {
+				return "", err
+			}
+			return grahak.CustomerID(list[0].Subject), err
+		}},
+	} {
+		before := rowsRead(t, cluster, url)
+		s := open()
+		id, err := c.do(t.Context(), s)
+		if err != nil || id != one.ID {
+			t.Errorf("%s: got %q, %v; want %q", c.name, id, err, one.ID)
+		}
+		must(t, s.Close())
+		if rows := rowsRead(t, cluster, url) - before; rows > customers/10 {
+			t.Errorf("%s: read %d rows of a merchant with %d customers", c.name, rows, customers)
+		}
+	}
+}
+
+// only returns the customer of a list of one.
+func only(list []grahak.CustomerRecord, _ int64, err error) (grahak.CustomerID, error) {
+	if len(list) != 1 {
+		return "", err
+	}
+	return list[0].ID, err
+}
+
+// rowsRead returns how many rows and index entries of customers and events all
+// connections have read that are closed, and waits until those of stores are.
+func rowsRead(t testing.TB, cluster *postgres.Cluster, url string) int64 {
+	t.Helper()
+	await(t, "the connections are closed", func() bool {
+		return cluster.QueryText(t, url, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'grahak'`)[0] == "0"
+	})
+	text := cluster.QueryText(t, url, `SELECT sum(seq_tup_read) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname IN ('customers', 'events'))
+		FROM pg_stat_user_tables WHERE relname IN ('customers', 'events')`)[0]
+	rows, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
