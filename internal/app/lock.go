@@ -23,6 +23,16 @@ func tryLock(data config.Data) (*flock.Flock, error) {
 	return lock, nil
 }
 
+// lockOut takes the lock that a server holds on its data folder, so that none can
+// start, and refuses if one runs.
+func lockOut(data config.Data) (*flock.Flock, error) {
+	lock, err := tryLock(data)
+	if err == nil && lock == nil {
+		err = fmt.Errorf("a grahak serve, or another command that works alone, is using the data folder %s: stop it first", data.Folder())
+	}
+	return lock, err
+}
+
 // secretsLock is the lock that those hold who make secrets in the data folder.
 func secretsLock(data config.Data) *flock.Flock {
 	return flock.New(data.Folder(), flock.SetFlag(os.O_RDONLY))

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 
@@ -31,10 +30,7 @@ func Migrate(ctx context.Context, data config.Data, m Migration) (before, after 
 	if _, err := os.Stat(data.Database()); err != nil {
 		return 0, 0, noData(data)
 	}
-	lock, err := tryLock(data)
-	if err == nil && lock == nil {
-		err = fmt.Errorf("a grahak serve, or a seal rotate, is using the data folder %s: stop it first", data.Folder())
-	}
+	lock, err := lockOut(data)
 	if err != nil {
 		return 0, 0, err
 	}

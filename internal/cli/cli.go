@@ -50,6 +50,7 @@ type commands struct {
 	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`
 	Audit    auditCmd    `cmd:"" help:"List the events, and check that none was altered or removed."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the schema of the database up to date."`
+	Copy     copyCmd     `cmd:"" help:"Move everything from a data folder to PostgreSQL."`
 	Backup   backupCmd   `cmd:"" help:"Write everything into one file, while the server runs."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data folder out of a backup, or check one."`
 	Doctor   doctorCmd   `cmd:"" help:"Check settings, data folder, disk, clock and database, and say how to mend what is wrong."`
@@ -139,7 +140,7 @@ func run(ctx context.Context, args []string, std Streams) (err error) {
 			return usageError{errors.New("--master-key would show the key to every user of this machine: set GRAHAK_MASTER_KEY, or give --master-key-file or --master-key-command"), help}
 		}
 		if url, ok := given.Flag.Target.Interface().(config.DatabaseURL); ok && url.HasPassword() {
-			warn = warning("the password in --" + given.Flag.Name + " can be seen by every user of this machine while this runs: set GRAHAK_DATABASE_URL instead, or PGPASSWORD, or keep it in a password file (~/.pgpass)")
+			warn = warning("the password in --" + given.Flag.Name + " can be seen by every user of this machine while this runs: set " + given.Flag.Envs[0] + " instead, or PGPASSWORD, or keep it in a password file (~/.pgpass)")
 		}
 	}
 	if name := parsed.Selected().Name; warn != "" && name != "serve" && name != "doctor" {

@@ -189,6 +189,10 @@ var commandFlags = map[string]map[string]flag{
 		"after":    {value: "POSITION", fallback: "0", env: "GRAHAK_AFTER"},
 		"since":    {value: "TIME", env: "GRAHAK_SINCE"},
 	}),
+	"copy": with(jsonFlags, map[string]flag{
+		"from": {value: "URL", env: "GRAHAK_FROM"},
+		"to":   {value: "URL", env: "GRAHAK_TO"},
+	}),
 	"backup":  with(folderFlags, jsonFlags),
 	"restore": with(dataFlags, jsonFlags, map[string]flag{"verify-only": {env: "GRAHAK_VERIFY_ONLY"}}),
 	"doctor":  serverFlags,
@@ -249,6 +253,7 @@ func TestHelpTeaches(t *testing.T) {
 		"seal rewrap":     {"openssl rand -base64 32", "on a line above the old one", "grahak seal rewrap --master-key-file master.key", "GRAHAK_MASTER_KEY", "--yes"},
 		"audit verify":    {"grahak audit verify --merchant acme --anchor", "removed together", "Without the master key"},
 		"audit events":    {"grahak audit events --merchant acme --type customer.erased", "no values"},
+		"copy":            {"grahak copy --from sqlite:///", "--to postgres://", "goes on where it was", "pg_dump"},
 		"backup":          {"grahak restore --verify-only", "beside a running server", "keep that apart"},
 		"restore":         {"--data new --master-key-file master.key", "must not exist, or be empty", "erase them again"},
 		"iplist":          {"grahak iplist add", "grahak iplist mode report", "grahak iplist mode enforce"},
