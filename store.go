@@ -162,10 +162,10 @@ type SealStore interface {
 	// the stored revision is not k's.
 	RotateKeyset(ctx context.Context, k Keyset, at time.Time, e Event) error
 	// Reseal writes a step of the re-sealing: the customers' ciphertexts and
-	// indexes, unless they are under version state.Version already, which counts
-	// as done. state is the state after the step, and before is its After until
-	// then. Code: [CodeKeyRotated] if the stored state is another, because
-	// somebody else has taken the step.
+	// indexes, but for customers that are under version state.Version already, or no
+	// longer of the given revision, which counts as done. state is the state after
+	// the step, and before is its After until then. Code: [CodeKeyRotated] if the
+	// stored state is another, because somebody else has taken the step.
 	Reseal(ctx context.Context, state SealState, before CustomerID, customers []CustomerRecord) error
 	// RestartReseal starts the re-sealing again from the first customer.
 	// Code: [CodeKeyRotated] if the stored version is not the given one, or if

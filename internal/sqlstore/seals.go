@@ -161,11 +161,14 @@ func (s *portable) Reseal(ctx context.Context, state grahak.SealState, before gr
 			if err != nil {
 				return err
 			}
-			// A customer under an older version is as it was when that was the
-			// newest, because nothing has been written under it since. None is under
-			// a newer one, unless that was altered; it must not be lost for that.
-			n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4 WHERE merchant_id = $5 AND id = $6 AND key_version <> $4`,
-				short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID))
+			// Where several processes write, a write under the older version may have
+			// been under way when the newest one was made. It must not be undone, so
+			// its customer is passed over; whoever ends the rotation finds it. None is
+			// under a newer version, unless that was altered; it must not be lost for
+			// that.
+			n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4
+				WHERE merchant_id = $5 AND id = $6 AND revision = $7 AND key_version <> $4`,
+				short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, m, string(c.ID), c.Revision)
 			if err != nil {
 				return err
 			}
