@@ -20,6 +20,10 @@ var long = strings.Repeat("x", 200)
 // match says, and succeeds although it has it when the flag says otherwise.
 var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_DATA":                 {"nowhere", `there is no data in "nowhere"`, "merchant list", "--data=data"},
+	"GRAHAK_DATABASE_URL":         {"nowhere", "--database-url: this is not the URL of a database", "merchant list", "--database-url="},
+	"GRAHAK_DATABASE_CONNECTIONS": {"x", `--database-connections: "x" is not a whole number`, "doctor", "--database-connections=8"},
+	"GRAHAK_NO_LOCK":              {"maybe", `--no-lock: "maybe" is neither true nor false (from GRAHAK_NO_LOCK)`, "migrate", "--no-lock=false"},
+	"GRAHAK_DISTRIBUTE":           {"x", "--distribute must be one of", "migrate", "--distribute="},
 	"GRAHAK_MASTER_KEY_FILE":      {"nowhere", "the master key file nowhere cannot be used", "merchant create e1", "--master-key-file=data/master.key"},
 	"GRAHAK_MASTER_KEY_COMMAND":   {"exit 5", "--master-key-command gave no master key: the command failed: exit status 5", "merchant create e3", "--master-key-command=cat data/master.key"},
 	"GRAHAK_ENV":                  {"production", "production needs a master key", "doctor", "--env=sandbox"},
