@@ -100,15 +100,7 @@ func (m *Metrics) Watch(store StoreStats) {
 	}
 	gauge("grahak_store_queue_writes", "Writes that wait for the writer.", func() float64 { return float64(store.QueueLen()) })
 	gauge("grahak_store_queue_capacity_writes", "Writes that may wait before more are refused.", func() float64 { return float64(store.QueueCap()) })
-	gauge("grahak_store_order_lag_seconds", "Age of the oldest event that is not in its merchant's hash chain yet; 0 when all are.", func() float64 {
-		ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
-		defer cancel()
-		lag, err := store.OrderLag(ctx)
-		if err != nil {
-			return math.NaN()
-		}
-		return lag.Seconds()
-	})
+	gauge("grahak_store_order_lag_seconds", "Age of the oldest event that is not in its merchant's hash chain yet; 0 when all are.", func() float64 { return orderLag(store) })
 	if file, ok := store.(FileStats); ok {
 		gauge("grahak_store_database_bytes", "Size of the database file.", func() float64 {
 			size, _ := file.Size()
@@ -118,6 +110,28 @@ func (m *Metrics) Watch(store StoreStats) {
 			_, size := file.Size()
 			return float64(size)
 		})
+	}
+}
+
+// orderLag returns the store's order lag in seconds, and NaN if it cannot be had
+// in time. A store may take longer than its caller to give up.
+func orderLag(store StoreStats) float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
+	defer cancel()
+	answer := make(chan float64, 1)
+	go func() {
+		lag, err := store.OrderLag(ctx)
+		if err != nil {
+			answer <- math.NaN()
+			return
+		}
+		answer <- lag.Seconds()
+	}()
+	select {
+	case lag := <-answer:
+		return lag
+	case <-ctx.Done():
+		return math.NaN()
 	}
 }
 

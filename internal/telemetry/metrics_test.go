@@ -120,12 +120,15 @@ func (s *anyStore) QueueCap() int { return 1024 }
 
 func (s *anyStore) OrderLag(context.Context) (time.Duration, error) { return s.lag, s.err }
 
-// stuckStore is a store whose database does not answer.
-type stuckStore struct{ anyStore }
+// stuckStore is a store whose database does not answer before it is released, whatever its callers do.
+type stuckStore struct {
+	anyStore
+	released chan struct{}
+}
 
-func (s *stuckStore) OrderLag(ctx context.Context) (time.Duration, error) {
-	<-ctx.Done()
-	return 0, ctx.Err()
+func (s *stuckStore) OrderLag(context.Context) (time.Duration, error) {
+	<-s.released
+	return time.Second, nil
 }
 
 // A store on a database server has no files, but connections.
@@ -162,12 +165,15 @@ func TestStuckStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := telemetry.NewMetrics("v1")
-		m.Watch(new(stuckStore))
+		stuck := &stuckStore{released: make(chan struct{})}
+		m.Watch(stuck)
 		began := time.Now()
 		want(t, scrape(t, m), map[string]string{"grahak_store_order_lag_seconds": "NaN", "grahak_store_queue_writes": "0"})
 		if took := time.Since(began); took != 2*time.Second {
 			t.Errorf("a scrape took %v, want 2s", took)
 		}
+		close(stuck.released)
+		want(t, scrape(t, m), map[string]string{"grahak_store_order_lag_seconds": "1"})
 	})
 }
 
