@@ -37,6 +37,7 @@ func TestIdleConnections(t *testing.T) {
 		for range 32 {
 			c := newClient(t, node.BaseURL, acme.Key)
 			working.Go(func() {
+				defer c.http.CloseIdleConnections()
 				for range 5 {
 					if a, err := c.do(t.Context(), http.MethodGet, "/customers?count=1", nil, ""); err != nil || a.status != http.StatusOK {
 						t.Errorf("a list is answered %d %s (%v)", a.status, a.body, err)

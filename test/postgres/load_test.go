@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -51,7 +52,8 @@ func TestPauseUnderLoad(t *testing.T) {
 	var sent atomic.Int64
 	for i := range clients {
 		c := newClient(t, node.BaseURL, acme.Key)
-		c.http.Transport = &http.Transport{DisableKeepAlives: true}
+		// A connection that the node has no place for is given up as well.
+		c.http.Transport = &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: patience}).DialContext}
 		crowd.Go(func() {
 			for ctx.Err() == nil {
 				hurry, cancel := context.WithTimeout(ctx, patience)
