@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"testing"
@@ -11,10 +12,10 @@ import (
 	"grahak/internal/testkit/postgres"
 )
 
-// TestNewMerchant holds that what is asked for one customer reads a few rows, also
-// of a merchant that has got all of its customers since PostgreSQL last counted:
-// then the server believes that there are none of them.
-func TestNewMerchant(t *testing.T) {
+// TestRowsRead holds that what is asked for a few customers reads few rows, whatever
+// PostgreSQL knows of their merchant: it may have got all of its customers since the
+// server last counted, which then believes that there are none.
+func TestRowsRead(t *testing.T) {
 	t.Parallel()
 	const customers = 3000
 	cluster := postgres.Start(t, postgres.Options{Settings: map[string]string{"fsync": "off", "autovacuum": "off"}})
@@ -31,9 +32,9 @@ func TestNewMerchant(t *testing.T) {
 		grahak.Keyset{Merchant: acme, MasterKeyID: "mk_test", Version: 1, Sealing: []byte{1}, Indexing: []byte{1}},
 		grahak.Event{ID: "evt_made", Type: grahak.EventMerchantCreated, At: record(0, 0).CreatedAt}))
 	cluster.Exec(t, url, `INSERT INTO customers (merchant_id, id, reference_index, sealed, key_version, revision, created_at, updated_at)
-		SELECT 'others', convert_to(n::text, 'UTF8'), int8send(n), '', 1, 1, 1, 1 FROM generate_series(1, 20000) AS n`)
+		SELECT convert_to('m' || n % 8, 'UTF8'), convert_to(n::text, 'UTF8'), int8send(n), '', 1, 1, 1, 1 FROM generate_series(1, 20000) AS n`)
 	cluster.Exec(t, url, `INSERT INTO events (merchant_id, position, id, type, subject, revision, actor, request_id, at)
-		SELECT 'others', n, int8send(n), 'customer.created', convert_to(n::text, 'UTF8'), 1, '', '', 1 FROM generate_series(1, 20000) AS n`)
+		SELECT convert_to('m' || n % 8, 'UTF8'), n, int8send(n), 'customer.created', convert_to(n::text, 'UTF8'), 1, '', '', 1 FROM generate_series(1, 20000) AS n`)
 	cluster.Exec(t, url, "ANALYZE")
 	MustConcurrently(t, customers, func(n int) error {
 		c := record(n, 0)
@@ -42,63 +43,67 @@ func TestNewMerchant(t *testing.T) {
 	MustOrderAll(t, s, acme, 512)
 	must(t, s.Close())
 	one := record(customers/2, 0)
-	for _, c := range []struct {
-		name string
-		do   func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error)
-	}{
-		{"by id", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			found, err := s.Customer(ctx, acme, one.ID, grahak.Index{})
-			return found.ID, err
-		}},
-		{"by reference", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			found, err := s.Customer(ctx, acme, "", one.Reference)
-			return found.ID, err
-		}},
-		{"search by reference", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Reference: one.Reference}, grahak.CustomerRange{}, 10))
-		}},
-		{"search by number", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Mobile: one.Mobile}, grahak.CustomerRange{}, 10))
-		}},
-		{"list", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			list, _, err := s.Customers(ctx, acme, grahak.CustomerRange{Before: record(customers/2+1, 0).ID}, 1, 0)
-			return only(list, 0, err)
-		}},
-		{"update", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			c := one
-			c.Revision, c.Mobile = 2, newNumber(1)
-			e := created(c)
-			e.ID, e.Type, e.Revision = "evt_updated", grahak.EventCustomerUpdated, 2
-			done, err := s.UpdateCustomer(ctx, acme, c, e, nil)
-			if !done {
-				c.ID = ""
-			}
-			return c.ID, err
-		}},
-		{"search by number, the event pending", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Mobile: newNumber(1)}, grahak.CustomerRange{}, 10))
-		}},
-		{"order one event", func(_ context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			MustOrderAll(t, s, acme, 512)
-			return one.ID, nil
-		}},
-		{"the events of one", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
-			list, err := s.EventsOf(ctx, acme, string(one.ID))
-			if len(list) != 2 {
-				return "", err
-			}
-			return grahak.CustomerID(list[0].Subject), err
-		}},
-	} {
-		before := rowsRead(t, cluster, url)
-		s := open()
-		id, err := c.do(t.Context(), s)
-		if err != nil || id != one.ID {
-			t.Errorf("%s: got %q, %v; want %q", c.name, id, err, one.ID)
+	for revision, counted := range []bool{false, true} {
+		if counted {
+			cluster.Exec(t, url, "ANALYZE")
 		}
-		must(t, s.Close())
-		if rows := rowsRead(t, cluster, url) - before; rows > customers/10 {
-			t.Errorf("%s: read %d rows of a merchant with %d customers", c.name, rows, customers)
+		number := newNumber(revision)
+		for _, c := range []struct {
+			name string
+			do   func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error)
+		}{
+			{"by id", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				found, err := s.Customer(ctx, acme, one.ID, grahak.Index{})
+				return found.ID, err
+			}},
+			{"by reference", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				found, err := s.Customer(ctx, acme, "", one.Reference)
+				return found.ID, err
+			}},
+			{"search by reference", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Reference: one.Reference}, grahak.CustomerRange{}, 10))
+			}},
+			{"search by e-mail address", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Email: one.Email}, grahak.CustomerRange{}, 10))
+			}},
+			{"list", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				return only(s.Customers(ctx, acme, grahak.CustomerRange{Before: record(customers/2+1, 0).ID}, 1, 0))
+			}},
+			{"update", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				c := one
+				c.Revision, c.Mobile = int64(revision)+2, number
+				e := created(c)
+				e.ID, e.Type, e.Revision = grahak.EventID(fmt.Sprintf("evt_%d", c.Revision)), grahak.EventCustomerUpdated, c.Revision
+				if done, err := s.UpdateCustomer(ctx, acme, c, e, nil); !done {
+					return "", err
+				}
+				return c.ID, nil
+			}},
+			{"search by a number that is pending", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				return only(s.FindCustomers(ctx, acme, grahak.CustomerIndex{Mobile: number}, grahak.CustomerRange{}, 10))
+			}},
+			{"order one event", func(_ context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				MustOrderAll(t, s, acme, 512)
+				return one.ID, nil
+			}},
+			{"the events of one", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				list, err := s.EventsOf(ctx, acme, string(one.ID))
+				if len(list) != revision+2 {
+					return "", err
+				}
+				return grahak.CustomerID(list[0].Subject), err
+			}},
+		} {
+			before := rowsRead(t, cluster, url)
+			s := open()
+			id, err := c.do(t.Context(), s)
+			if err != nil || id != one.ID {
+				t.Errorf("%s: got %q, %v; want %q", c.name, id, err, one.ID)
+			}
+			must(t, s.Close())
+			if rows := rowsRead(t, cluster, url) - before; rows > customers/10 {
+				t.Errorf("%s: read %d rows of a merchant with %d customers; counted: %t", c.name, rows, customers, counted)
+			}
 		}
 	}
 }

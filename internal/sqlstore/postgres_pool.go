@@ -39,23 +39,29 @@ func poolConfig(url string, connections int) (*pgxpool.Config, error) {
 		return nil, explainURL(err)
 	}
 	configureConn(cfg.ConnConfig)
-	cfg.AfterConnect = planOnce
+	cfg.AfterConnect = setPlans
 	cfg.MaxConns = int32(connections)
 	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 10
 	cfg.PingTimeout = operationLimit / 2
 	return cfg, nil
 }
 
-// planOnce has the server plan each statement for any merchant, and once. Of a
-// merchant that has grown since the server last looked, it would believe that there
-// are no rows, and read all of them where the merchant and an id are asked for. What
-// has no such setting plans as it may.
-func planOnce(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.PgConn().Exec(ctx, "SET plan_cache_mode = force_generic_plan").ReadAll()
-	if sqlState(err) != "" {
-		return nil
+// planSettings have the server plan a statement once, for any merchant. Of a merchant
+// that has grown since the server last looked, it would believe that there are no
+// rows, and read all of them where the merchant and an id are asked for. Not knowing
+// the range, it takes a page of a list for few rows that are better found in no order
+// and sorted: all of the merchant's. And it compiles what seems to be costly, which
+// takes longer than to run it.
+var planSettings = []string{"SET plan_cache_mode = force_generic_plan", "SET enable_bitmapscan = off", "SET jit = off"}
+
+// setPlans sets planSettings. A database that does not have one plans as it may.
+func setPlans(ctx context.Context, conn *pgx.Conn) error {
+	for _, set := range planSettings {
+		if _, err := conn.PgConn().Exec(ctx, set).ReadAll(); err != nil && sqlState(err) == "" {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // configureConn sets what the URL leaves open.
