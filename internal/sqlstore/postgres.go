@@ -55,6 +55,7 @@ type Postgres struct {
 	pool        *pgxpool.Pool
 	lanes       *lanes
 	lookUps     *queue[*lookUp]
+	vacuum      vacuum
 
 	// The operations of each kind that run at once have connections enough, all
 	// together, so none waits for one of another kind.

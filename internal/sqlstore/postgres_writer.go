@@ -190,6 +190,15 @@ func (w *lanes) stop() {
 	}
 }
 
+// beside runs fn beside the writes, unless the store is closing. stop waits for it.
+func (w *lanes) beside(fn func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.workers.Go(fn)
+	}
+}
+
 func (w *lanes) len() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
