@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"grahak/internal/testkit"
+	"grahak/internal/testkit/postgres"
 )
 
 // long is too long for any name or label.
@@ -24,6 +25,8 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_DATABASE_CONNECTIONS": {"x", `--database-connections: "x" is not a whole number`, "doctor", "--database-connections=8"},
 	"GRAHAK_NO_LOCK":              {"maybe", `--no-lock: "maybe" is neither true nor false (from GRAHAK_NO_LOCK)`, "migrate", "--no-lock=false"},
 	"GRAHAK_DISTRIBUTE":           {"x", "--distribute must be one of", "migrate", "--distribute="},
+	"GRAHAK_FROM":                 {"nowhere", "--from: this is not the URL of a database", "copy --to DATABASE", "--from=FOLDER"},
+	"GRAHAK_TO":                   {"nowhere", "--to: this is not the URL of a database", "copy --from FOLDER", "--to=DATABASE"},
 	"GRAHAK_MASTER_KEY_FILE":      {"nowhere", "the master key file nowhere cannot be used", "merchant create e1", "--master-key-file=data/master.key"},
 	"GRAHAK_MASTER_KEY_COMMAND":   {"exit 5", "--master-key-command gave no master key: the command failed: exit status 5", "merchant create e3", "--master-key-command=cat data/master.key"},
 	"GRAHAK_ENV":                  {"production", "production needs a master key", "doctor", "--env=sandbox"},
@@ -77,7 +80,8 @@ func TestEnvironment(t *testing.T) {
 		t.Fatalf("variables (-documented +tested):\n%s", diff)
 	}
 
-	t.Chdir(t.TempDir())
+	folder := t.TempDir()
+	t.Chdir(folder)
 	s := testkit.Start(t, "data")
 	caller{base: s.BaseURL, key: s.Key}.create(t, "gone")
 	settle(t, "data")
@@ -87,7 +91,12 @@ func TestEnvironment(t *testing.T) {
 	run(t, "backup", "backup", "--data", "data").done(t)
 	for name, v := range environment {
 		t.Run(name, func(t *testing.T) {
-			args := strings.Fields(strings.ReplaceAll(v.command, "KEY", key.ID))
+			words := []string{"KEY", key.ID, "HEAD", head, "FOLDER", "sqlite://" + filepath.Join(folder, "data")}
+			if strings.HasPrefix(v.command, "copy") {
+				words = append(words, "DATABASE", postgres.Shared(t).Database(t))
+			}
+			known := strings.NewReplacer(words...)
+			args := strings.Fields(known.Replace(v.command))
 			env := []string{name + "=" + v.bad}
 			if name != "GRAHAK_DATA" {
 				env = append(env, "GRAHAK_DATA=data")
@@ -96,7 +105,7 @@ func TestEnvironment(t *testing.T) {
 			if r.status == 0 || !strings.Contains(r.stdout+r.stderr, v.says) {
 				t.Errorf("with %s: exit status %d\nstdout: %s\nstderr: %s\nwant a failure that says %q", env[0], r.status, r.stdout, r.stderr, v.says)
 			}
-			runEnv(t, env, append(args, strings.Replace(v.flag, "HEAD", head, 1))...).done(t)
+			runEnv(t, env, append(args, known.Replace(v.flag))...).done(t)
 		})
 	}
 }
