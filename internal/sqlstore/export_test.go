@@ -17,8 +17,8 @@ import (
 // MaxBatch is how many writes share a commit at most.
 const MaxBatch = maxBatch
 
-// Tx is the writer's transaction as a test's own job sees it.
-type Tx struct{ c *sqliteConn }
+// Tx is a transaction as a test's own job sees it.
+type Tx struct{ c conn }
 
 // Exec runs one statement.
 func (tx Tx) Exec(query string, args ...any) (int64, error) { return tx.c.exec(query, args...) }
@@ -27,6 +27,17 @@ func (tx Tx) Exec(query string, args ...any) (int64, error) { return tx.c.exec(q
 func (tx Tx) QueryInt(query string, args ...any) (n int, err error) {
 	err = tx.c.queryRow(query, args...).Scan(&n)
 	return n, err
+}
+
+// EachInt calls fn with each row of a query that returns numbers.
+func (tx Tx) EachInt(query string, fn func(n int) error) error {
+	return tx.c.query(func(r row) error {
+		var n int
+		if err := r.Scan(&n); err != nil {
+			return err
+		}
+		return fn(n)
+	}, query)
 }
 
 // How many runs of a level of the look-up index are merged.
@@ -122,6 +133,24 @@ func (s *SQLite) Statements() []string {
 		for query := range c.statements {
 			all[query] = true
 		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// Write has the store run fn as one of its own writes.
+func (s *Postgres) Write(ctx context.Context, fn func(Tx) error) error {
+	return s.write(ctx, func(tx tx) error { return fn(Tx{tx}) })
+}
+
+// Statements returns every statement that the connections have prepared which are
+// open. Nothing else may use the store meanwhile.
+func (s *Postgres) Statements() []string {
+	all := make(map[string]bool)
+	for _, c := range s.pool.AcquireAllIdle(context.Background()) {
+		for query := range newPostgresConn(context.Background(), c.Conn().PgConn()).statements {
+			all[query] = true
+		}
+		c.Release()
 	}
 	return slices.Sorted(maps.Keys(all))
 }

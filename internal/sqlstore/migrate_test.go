@@ -223,7 +223,9 @@ func MustWalk(t testing.TB, s *sqlstore.SQLite, m grahak.MerchantID) {
 			if _, err := fmt.Sscanf(string(c.ID), "cst_%d", &n); err != nil {
 				t.Fatal(err)
 			}
-			anew = append(anew, record(n, 20))
+			sealed := record(n, 20)
+			sealed.Revision = c.Revision
+			anew = append(anew, sealed)
 		}
 		state.Walking = len(list) == step
 		if err := s.Reseal(t.Context(), state, before, anew); err != nil {

@@ -1,7 +1,9 @@
 package sqlstore_test
 
 import (
+	"context"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -11,17 +13,37 @@ import (
 	"grahak/internal/testkit/postgres"
 )
 
-// TestPostgres runs the suite of every engine on PostgreSQL.
+// TestPostgres runs the suite of every engine on PostgreSQL, and then looks at the
+// statements that the suite made the store run, and at how PostgreSQL finds the
+// rows for them.
 func TestPostgres(t *testing.T) {
 	databases := MustDatabases(t)
+	statements := make(map[string]bool)
 	storetest.Run(t, func(t testing.TB) (grahak.Store, func() grahak.Store) {
 		url := databases.MustTake(t)
-		open := func() grahak.Store { return MustOpenPostgres(t, url) }
+		open := func() grahak.Store {
+			s := MustOpenPostgres(t, url)
+			t.Cleanup(func() {
+				// The suite knows nothing of this one.
+				if _, err := s.OrderLag(context.Background()); err != nil {
+					t.Error(err)
+				}
+				for _, query := range s.Statements() {
+					statements[query] = true
+				}
+			})
+			return s
+		}
 		return open(), open
 	})
+	t.Run("query plans", func(t *testing.T) { checkPostgresPlans(t, databases, statements) })
+	t.Run("one merchant", func(t *testing.T) { checkMerchants(t, statements) })
+	t.Run("portable", func(t *testing.T) { checkPortable(t, statements) })
 }
 
-// databases are the databases of one cluster that have an empty store in them. To
+func TestMain(m *testing.M) { os.Exit(postgres.Main(m.Run)) }
+
+// databases are those of the shared cluster that have an empty store in them. To
 // empty one takes a fraction of the time of making one.
 type databases struct {
 	cluster *postgres.Cluster
@@ -29,14 +51,10 @@ type databases struct {
 	free    []string
 }
 
-// MustDatabases starts a cluster that ends with the test. Nothing of it needs to
-// outlive a crash, which makes it faster.
+// MustDatabases returns databases that end with the test.
 func MustDatabases(t testing.TB) *databases {
 	t.Helper()
-	return &databases{
-		cluster: postgres.Start(t, postgres.Options{Settings: map[string]string{"fsync": "off", "full_page_writes": "off"}}),
-		owner:   t,
-	}
+	return &databases{cluster: postgres.Shared(t), owner: t}
 }
 
 // MustTake returns the URL of a database with an empty store that nobody else

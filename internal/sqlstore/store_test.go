@@ -35,6 +35,8 @@ func TestStore(t *testing.T) {
 		return s, func() grahak.Store { return MustOpen(t, sqlstore.SQLiteConfig{Path: s.Path(), Beside: true}) }
 	})
 	t.Run("query plans", func(t *testing.T) { checkPlans(t, statements) })
+	t.Run("one merchant", func(t *testing.T) { checkMerchants(t, statements) })
+	t.Run("portable", func(t *testing.T) { checkPortable(t, statements) })
 }
 
 // The tables that grow with the number of customers, and what a plan says of a
@@ -54,6 +56,7 @@ var endOnly = []string{
 	`SELECT position FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT 1`,
 	`SELECT last_position, customers, substr(links, length(links) - 31) FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`,
 	`SELECT last_position, customers FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1`,
+	"SELECT coalesce((SELECT customers FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1), 0)",
 	// At the end of a rotation all customers are looked at once more.
 	`SELECT id FROM customers WHERE merchant_id = $1 AND key_version <> $2 LIMIT 1`,
 	// An audit counts them.
