@@ -12,14 +12,14 @@ import (
 // Tokens implements [grahak.CustomerStore].
 func (s *portable) Tokens(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID) (list []grahak.TokenRecord, err error) {
 	err = s.read(ctx, func(r conn) error {
-		return r.query(func(row row) error {
+		list, err = queryAll(r, func(row row) (grahak.TokenRecord, error) {
 			token := grahak.TokenRecord{Merchant: m, Customer: id}
 			var hash []byte
 			err := row.Scan(&hash, &token.ExpiresAt)
 			copy(token.Hash[:], hash)
-			list = append(list, token)
-			return err
+			return token, err
 		}, `SELECT hash, expires_at FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2 ORDER BY expires_at, hash`, string(m), string(id))
+		return err
 	})
 	return list, err
 }
@@ -46,7 +46,9 @@ func (s *portable) Token(ctx context.Context, hash grahak.TokenHash, now time.Ti
 func (s *portable) PruneTokens(ctx context.Context, now time.Time, limit int) (int, error) {
 	var due int
 	err := s.read(ctx, func(r conn) error {
-		return r.queryRow(`SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 LIMIT 1) AS expired`, now.UnixMicro()).Scan(&due)
+		// Without an order, a planner that takes many for expired reads the table
+		// from its beginning to find the first, which is all of it if there is none.
+		return r.queryRow(`SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1) AS expired`, now.UnixMicro()).Scan(&due)
 	})
 	// Most looks find nothing, and those cost no write.
 	if err != nil || due == 0 {
