@@ -32,25 +32,24 @@ func chainHead(r conn, m grahak.MerchantID) (head grahak.ChainHead, err error) {
 // Chain implements [grahak.EventStore].
 func (s *portable) Chain(ctx context.Context, m grahak.MerchantID, after int64, limit int) (list []grahak.ChainSegment, err error) {
 	err = s.read(ctx, func(r conn) error {
-		return r.query(func(row row) error {
-			var segment grahak.ChainSegment
+		list, err = queryAll(r, func(row row) (segment grahak.ChainSegment, err error) {
 			var last int64
 			var proof, links []byte
 			if err := row.Scan(&segment.First, &last, &segment.Customers, &proof, &links); err != nil {
-				return err
+				return segment, err
 			}
 			segment.Links = make([]grahak.Link, len(links)/len(grahak.Link{}))
 			for i := range segment.Links {
 				copy(segment.Links[i][:], links[i*len(grahak.Link{}):])
 			}
 			if len(segment.Links) == 0 || segment.Head().Position != last {
-				return fmt.Errorf("the chain of merchant %s is damaged at position %d", m, segment.First)
+				return segment, fmt.Errorf("the chain of merchant %s is damaged at position %d", m, segment.First)
 			}
 			copy(segment.Proof[:], proof)
-			list = append(list, segment)
-			return nil
+			return segment, nil
 		}, `SELECT first_position, last_position, customers, proof, links FROM event_chain WHERE merchant_id = $1 AND first_position > $2 ORDER BY first_position LIMIT $3`,
 			string(m), after, limit)
+		return err
 	})
 	return list, err
 }

@@ -83,6 +83,16 @@ func (f firstRow) Scan(dest ...any) error {
 	return err
 }
 
+// queryAll returns what scan makes of each row of a query.
+func queryAll[T any](c conn, scan func(row) (T, error), query string, args ...any) (list []T, err error) {
+	err = c.query(func(r row) error {
+		v, err := scan(r)
+		list = append(list, v)
+		return err
+	}, query, args...)
+	return list, err
+}
+
 // micros is how a time is stored: microseconds since 1970 UTC, NULL for none.
 func micros(t time.Time) any {
 	if t.IsZero() {

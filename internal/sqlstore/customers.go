@@ -84,13 +84,8 @@ func newestFirst(list []grahak.CustomerRecord, limit int) []grahak.CustomerRecor
 	return list[:min(len(list), limit)]
 }
 
-func queryCustomers(r conn, query string, args ...any) (list []grahak.CustomerRecord, err error) {
-	err = r.query(func(row row) error {
-		c, err := scanCustomer(row)
-		list = append(list, c)
-		return err
-	}, query, args...)
-	return list, err
+func queryCustomers(r conn, query string, args ...any) ([]grahak.CustomerRecord, error) {
+	return queryAll(r, scanCustomer, query, args...)
 }
 
 func scanCustomer(row row) (grahak.CustomerRecord, error) {

@@ -31,11 +31,8 @@ func (s *portable) Events(ctx context.Context, m grahak.MerchantID, after int64,
 
 func (s *portable) events(ctx context.Context, query string, args ...any) (list []grahak.Event, err error) {
 	err = s.vitalRead(ctx, func(r conn) error {
-		return r.query(func(row row) error {
-			e, err := scanEvent(row)
-			list = append(list, e)
-			return err
-		}, query, args...)
+		list, err = queryAll(r, scanEvent, query, args...)
+		return err
 	})
 	return list, err
 }

@@ -61,19 +61,19 @@ func (s *portable) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p net
 // IPList implements [grahak.IPListStore].
 func (s *portable) IPList(ctx context.Context, m grahak.MerchantID) (list []grahak.IPEntry, err error) {
 	err = s.read(ctx, func(r conn) error {
-		return r.query(func(row row) error {
-			var entry grahak.IPEntry
-			var prefix string
-			if err := row.Scan(&prefix, &entry.Label, &entry.AddedBy, &entry.CreatedAt); err != nil {
-				return err
-			}
-			p, err := netip.ParsePrefix(prefix)
-			entry.Prefix = p
-			list = append(list, entry)
-			return err
-		}, `SELECT prefix, label, added_by, created_at FROM ip_list WHERE merchant_id = $1 ORDER BY created_at, prefix`, string(m))
+		list, err = queryAll(r, scanIPEntry, `SELECT prefix, label, added_by, created_at FROM ip_list WHERE merchant_id = $1 ORDER BY created_at, prefix`, string(m))
+		return err
 	})
 	return list, err
+}
+
+func scanIPEntry(row row) (entry grahak.IPEntry, err error) {
+	var prefix string
+	if err := row.Scan(&prefix, &entry.Label, &entry.AddedBy, &entry.CreatedAt); err != nil {
+		return entry, err
+	}
+	entry.Prefix, err = netip.ParsePrefix(prefix)
+	return entry, err
 }
 
 // SetIPMode implements [grahak.IPListStore].

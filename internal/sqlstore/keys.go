@@ -1,10 +1,13 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"grahak"
@@ -39,11 +42,8 @@ func insertKey(tx conn, m grahak.MerchantID, k grahak.APIKey) error {
 // Keys implements [grahak.KeyStore].
 func (s *portable) Keys(ctx context.Context, m grahak.MerchantID) (list []grahak.APIKey, err error) {
 	err = s.read(ctx, func(r conn) error {
-		return r.query(func(row row) error {
-			k, err := scanKey(row)
-			list = append(list, k)
-			return err
-		}, `SELECT `+keyColumns+` FROM api_keys WHERE merchant_id = $1 ORDER BY id`, string(m))
+		list, err = queryAll(r, scanKey, `SELECT `+keyColumns+` FROM api_keys WHERE merchant_id = $1 ORDER BY id`, string(m))
+		return err
 	})
 	return list, err
 }
@@ -98,10 +98,15 @@ func (s *portable) RotateKey(ctx context.Context, m grahak.MerchantID, old graha
 
 // TouchKeys implements [grahak.KeyStore].
 func (s *portable) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Time) error {
+	// Processes that note the same keys at once must not wait for each other in a
+	// circle.
+	refs := slices.SortedFunc(maps.Keys(used), func(a, b grahak.KeyRef) int {
+		return cmp.Or(cmp.Compare(a.Merchant, b.Merchant), cmp.Compare(a.Key, b.Key))
+	})
 	return s.write(ctx, func(tx tx) error {
-		for ref, at := range used {
-			_, err := tx.exec(`UPDATE api_keys SET last_used_at = $1 WHERE merchant_id = $2 AND id = $3 AND (last_used_at IS NULL OR last_used_at < $1)`,
-				at.UnixMicro(), string(ref.Merchant), string(ref.Key))
+		for _, ref := range refs {
+			err := tx.later(`UPDATE api_keys SET last_used_at = $1 WHERE merchant_id = $2 AND id = $3 AND (last_used_at IS NULL OR last_used_at < $1)`,
+				used[ref].UnixMicro(), string(ref.Merchant), string(ref.Key))
 			if err != nil {
 				return err
 			}
@@ -124,18 +129,19 @@ func (s *portable) Access(ctx context.Context, hash grahak.KeyHash) (a grahak.Ac
 			if a.Merchant, err = merchant(r, a.Key.Merchant); err != nil {
 				return err
 			}
-			return r.query(func(row row) error {
-				var prefix string
-				if err := row.Scan(&prefix); err != nil {
-					return err
-				}
-				p, err := netip.ParsePrefix(prefix)
-				a.IPList = append(a.IPList, p)
-				return err
-			}, `SELECT prefix FROM ip_list WHERE merchant_id = $1`, string(a.Key.Merchant))
+			a.IPList, err = queryAll(r, scanPrefix, `SELECT prefix FROM ip_list WHERE merchant_id = $1`, string(a.Key.Merchant))
+			return err
 		})
 	})
 	return a, err
+}
+
+func scanPrefix(row row) (netip.Prefix, error) {
+	var prefix string
+	if err := row.Scan(&prefix); err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.ParsePrefix(prefix)
 }
 
 func scanKey(row row) (grahak.APIKey, error) {

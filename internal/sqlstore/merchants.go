@@ -87,11 +87,8 @@ func merchant(c conn, id grahak.MerchantID) (grahak.Merchant, error) {
 // Merchants implements [grahak.MerchantStore].
 func (s *portable) Merchants(ctx context.Context) (list []grahak.Merchant, err error) {
 	err = s.read(ctx, func(r conn) error {
-		return r.query(func(row row) error {
-			m, err := scanMerchant(row)
-			list = append(list, m)
-			return err
-		}, `SELECT `+merchantColumns+` FROM merchants ORDER BY id`)
+		list, err = queryAll(r, scanMerchant, `SELECT `+merchantColumns+` FROM merchants ORDER BY id`)
+		return err
 	})
 	return list, err
 }
@@ -105,6 +102,11 @@ func (s *portable) DisableMerchant(ctx context.Context, id grahak.MerchantID, at
 		n, err := tx.exec(`UPDATE merchants SET disabled_at = $1 WHERE id = $2 AND disabled_at IS NULL`, at.UnixMicro(), string(id))
 		return unlessUnchanged(n, err)
 	})
+}
+
+func scanMerchantID(row row) (m grahak.MerchantID, err error) {
+	err = row.Scan((*string)(&m))
+	return m, err
 }
 
 func scanMerchant(row row) (grahak.Merchant, error) {

@@ -99,24 +99,15 @@ func (s *portable) SealStates(ctx context.Context) (list []grahak.SealState, err
 	return list, err
 }
 
-func sealStates(c conn) (list []grahak.SealState, err error) {
-	err = c.query(func(row row) error {
-		state, err := scanSealState(row)
-		list = append(list, state)
-		return err
-	}, `SELECT `+sealColumns+` FROM keysets ORDER BY merchant_id`)
-	return list, err
+func sealStates(c conn) ([]grahak.SealState, error) {
+	return queryAll(c, scanSealState, `SELECT `+sealColumns+` FROM keysets ORDER BY merchant_id`)
 }
 
 // Rotating implements [grahak.SealStore].
 func (s *portable) Rotating(ctx context.Context) (list []grahak.MerchantID, err error) {
 	err = s.vitalRead(ctx, func(r conn) error {
-		return r.query(func(row row) error {
-			var m grahak.MerchantID
-			err := row.Scan((*string)(&m))
-			list = append(list, m)
-			return err
-		}, `SELECT merchant_id FROM keysets WHERE oldest_version < version ORDER BY merchant_id`)
+		list, err = queryAll(r, scanMerchantID, `SELECT merchant_id FROM keysets WHERE oldest_version < version ORDER BY merchant_id`)
+		return err
 	})
 	return list, err
 }
@@ -228,7 +219,7 @@ func (s *portable) RetireKeyset(ctx context.Context, k grahak.Keyset, e grahak.E
 		return err
 	}
 	return s.changeAccess(ctx, k.Merchant, e, func(tx tx) error {
-		if err := tx.lockKeys(k.Merchant); err != nil {
+		if err := tx.lockIndex(k.Merchant); err != nil {
 			return err
 		}
 		state, err := sealState(tx, k.Merchant)
@@ -266,7 +257,7 @@ func (s *portable) RewrapKeysets(ctx context.Context, masterKeyID string, keyset
 			}
 		}
 		for i, k := range keysets {
-			_, err := tx.exec(`UPDATE keysets SET revision = revision + 1, master_key_id = $1, sealing = $2, indexing = $3 WHERE merchant_id = $4`,
+			err := tx.later(`UPDATE keysets SET revision = revision + 1, master_key_id = $1, sealing = $2, indexing = $3 WHERE merchant_id = $4`,
 				masterKeyID, k.Sealing, k.Indexing, string(k.Merchant))
 			if err != nil {
 				return err

@@ -64,12 +64,8 @@ func (s *SQLite) ordered(tx conn, m grahak.MerchantID) (bool, error) {
 // Unordered implements [grahak.EventStore].
 func (s *SQLite) Unordered(ctx context.Context) (list []grahak.MerchantID, err error) {
 	err = s.vitalRead(ctx, func(r conn) error {
-		return r.query(func(row row) error {
-			var m grahak.MerchantID
-			err := row.Scan((*string)(&m))
-			list = append(list, m)
-			return err
-		}, `SELECT merchant_id FROM unordered ORDER BY merchant_id`)
+		list, err = queryAll(r, scanMerchantID, `SELECT merchant_id FROM unordered ORDER BY merchant_id`)
+		return err
 	})
 	return list, err
 }

@@ -33,7 +33,7 @@ type Store interface {
 // engine is what [portable] is written on.
 type engine interface {
 	// read runs fn with a connection for reads, of which there are few. fn must
-	// not keep it.
+	// not keep it. It may run again, so it must not keep state between runs.
 	read(ctx context.Context, fn func(conn) error) error
 	// vitalRead is read for the short reads that requests depend on: lists and
 	// searches do not hold them up.
