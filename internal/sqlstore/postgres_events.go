@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"grahak"
@@ -13,23 +14,10 @@ import (
 // customer's events out of the order of its revisions, they change places.
 func (s *Postgres) Pending(ctx context.Context, m grahak.MerchantID, after int64, limit int) (list []grahak.Event, err error) {
 	err = s.vitalRead(ctx, func(c conn) error {
-		if list, err = pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 ORDER BY id LIMIT $2`, string(m), limit); err != nil || len(list) < limit {
+		return c.snapshot(func() error {
+			list, err = pendingEvents(c, m, limit)
 			return err
-		}
-		// An earlier revision of a customer may stand behind the limit.
-		var subjects []string
-		for _, e := range list {
-			if e.Revision > 1 {
-				subjects = append(subjects, e.Subject)
-			}
-		}
-		if len(subjects) == 0 {
-			return nil
-		}
-		rest, err := pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND id > $2 AND subject = ANY($3) ORDER BY id`,
-			string(m), string(list[len(list)-1].ID), subjects)
-		list = append(list, rest...)
-		return err
+		})
 	})
 	inRevisionOrder(list)
 	for i := range list {
@@ -41,13 +29,28 @@ func (s *Postgres) Pending(ctx context.Context, m grahak.MerchantID, after int64
 // pendingEvent is the columns of an event that has no position yet.
 const pendingEvent = `0::bigint, id, type, subject, revision, changed, actor, request_id, at`
 
-func pendingEvents(c conn, query string, args ...any) (list []grahak.Event, err error) {
-	err = c.query(func(row row) error {
-		e, err := scanEvent(row)
-		list = append(list, e)
-		return err
-	}, query, args...)
-	return list, err
+// pendingEvents returns the first events in the order of their ids and, beyond limit,
+// those that a customer's revisions among them need. c reads as of one moment:
+// otherwise a revision could be missed that was written between two looks, and a
+// later one be seen.
+func pendingEvents(c conn, m grahak.MerchantID, limit int) ([]grahak.Event, error) {
+	list, err := queryAll(c, scanEvent, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 ORDER BY id LIMIT $2`, string(m), limit)
+	if err != nil || len(list) < limit {
+		return list, err
+	}
+	// An earlier revision of a customer may stand behind the limit.
+	var subjects []string
+	for _, e := range list {
+		if e.Revision > 1 {
+			subjects = append(subjects, e.Subject)
+		}
+	}
+	if len(subjects) == 0 {
+		return list, nil
+	}
+	rest, err := queryAll(c, scanEvent, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND id > $2 AND subject = ANY($3) ORDER BY id`,
+		string(m), string(list[len(list)-1].ID), subjects)
+	return append(list, rest...), err
 }
 
 // CountPending implements [grahak.EventStore].
@@ -62,11 +65,11 @@ func (s *Postgres) CountPending(ctx context.Context, m grahak.MerchantID) (n int
 func (s *Postgres) EventsOf(ctx context.Context, m grahak.MerchantID, subject string) (list []grahak.Event, err error) {
 	err = s.vitalRead(ctx, func(c conn) error {
 		return c.snapshot(func() error {
-			list, err = pendingEvents(c, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND subject = $2 ORDER BY position`, string(m), subject)
+			list, err = queryAll(c, scanEvent, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND subject = $2 ORDER BY position`, string(m), subject)
 			if err != nil {
 				return err
 			}
-			rest, err := pendingEvents(c, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND subject = $2 ORDER BY id`, string(m), subject)
+			rest, err := queryAll(c, scanEvent, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND subject = $2 ORDER BY id`, string(m), subject)
 			inRevisionOrder(rest)
 			list = append(list, rest...)
 			return err
@@ -75,22 +78,42 @@ func (s *Postgres) EventsOf(ctx context.Context, m grahak.MerchantID, subject st
 	return list, err
 }
 
-// sampledEvents is how many pending events are looked at for their merchants at
-// once. Where there are more, those behind them are seen once these are in order.
-const sampledEvents = 20_000
+const (
+	// sampledEvents is how many pending events are looked at for their merchants at
+	// once. If there are more, the next look begins behind the last of the merchants,
+	// so that one with many events, or whose events cannot be put in order, does not
+	// hide the others.
+	sampledEvents = 10_000
+	// maxSamples bounds the looks. The merchants behind them are seen once those
+	// before them are in order.
+	maxSamples = 64
+)
 
 // Unordered implements [grahak.EventStore].
 func (s *Postgres) Unordered(ctx context.Context) (list []grahak.MerchantID, err error) {
 	err = s.vitalRead(ctx, func(c conn) error {
-		list = nil
-		return c.query(func(row row) error {
-			var m grahak.MerchantID
-			err := row.Scan((*string)(&m))
-			list = append(list, m)
+		if list, err = queryAll(c, scanMerchantID, `SELECT merchant_id FROM unordered`); err != nil {
 			return err
-		}, `SELECT merchant_id FROM (SELECT merchant_id FROM pending_events LIMIT $1) AS sample UNION SELECT merchant_id FROM unordered ORDER BY merchant_id`, sampledEvents)
+		}
+		var last grahak.MerchantID
+		for range maxSamples {
+			events := 0
+			err := c.query(func(row row) error {
+				var n int
+				err := row.Scan((*string)(&last), &n)
+				list = append(list, last)
+				events += n
+				return err
+			}, `SELECT merchant_id, count(*) FROM (SELECT merchant_id FROM pending_events WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2) AS sample
+				GROUP BY merchant_id ORDER BY merchant_id`, string(last), sampledEvents)
+			if err != nil || events < sampledEvents {
+				return err
+			}
+		}
+		return nil
 	})
-	return list, err
+	slices.Sort(list)
+	return slices.Compact(list), err
 }
 
 // OrderLag implements [Store]. It looks at all pending events.

@@ -18,10 +18,10 @@ var AcrossMerchants = map[string]string{
 	"SELECT t.merchant_id, t.customer_id, t.expires_at FROM client_auth_tokens t JOIN merchants m ON m.id = t.merchant_id WHERE t.hash = $1":        "A client auth token is all that its bearer has.",
 	"SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)":                                    "Tokens of all merchants expire alike: every ten seconds one node looks for such.",
 	"DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN (SELECT merchant_id, customer_id, hash FROM client_auth_tokens WHERE": "It deletes what the look before has found.",
-	"SELECT merchant_id FROM unordered":                                         "It is how the pass that orders events finds its merchants on SQLite.",
-	"SELECT merchant_id FROM (SELECT merchant_id FROM pending_events LIMIT $1)": "It is how the pass that orders events finds its merchants on PostgreSQL.",
-	"SELECT min(at) FROM pending_events":                                        "It is a metric.",
-	"SELECT merchant_id FROM keysets WHERE oldest_version < version":            "It is how the walk that seals customers anew finds its merchants.",
+	"SELECT merchant_id FROM unordered": "It is how the pass that orders events finds its merchants.",
+	"SELECT merchant_id, count(*) FROM (SELECT merchant_id FROM pending_events WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2)": "It is how the pass that orders events finds its merchants on PostgreSQL.",
+	"SELECT min(at) FROM pending_events":                             "It is a metric.",
+	"SELECT merchant_id FROM keysets WHERE oldest_version < version": "It is how the walk that seals customers anew finds its merchants.",
 	"SELECT merchant_id, revision, master_key_id, version, sealing, indexing, rotated_at, oldest_version, walking, walked_to, seen, unopened FROM keysets ORDER BY": "A master key is that of all merchants.",
 	"SELECT EXISTS (SELECT 1 FROM keysets)": "It tells whether the master key is in use.",
 }
@@ -170,8 +170,7 @@ var readsAll = []string{
 	// The planner takes a tenth of all tokens for what is to be deleted, if it is
 	// not told how many: then that is the fastest. It is told.
 	"DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN",
-	// They look at what is pending, up to a limit and as a metric.
-	"SELECT merchant_id FROM (SELECT merchant_id FROM pending_events LIMIT $1)",
+	// It looks at what is pending, as a metric.
 	"SELECT min(at) FROM pending_events",
 }
 
