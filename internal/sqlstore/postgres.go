@@ -60,6 +60,8 @@ type Postgres struct {
 	// The operations of each kind that run at once have connections enough, all
 	// together, so none waits for one of another kind.
 	vital, reading, finding, writing, background slots
+	// Those that take minutes leave connections to others that only read.
+	long slots
 
 	waits, waited atomic.Int64 // for one of those connections; waited in nanoseconds
 }
@@ -112,6 +114,7 @@ func (s *Postgres) share(connections int) {
 	s.vital, s.background = make(slots, vital), make(slots, background)
 	s.reading, s.finding = make(slots, reading), make(slots, finding)
 	s.writing = make(slots, rest-reading-finding)
+	s.long = make(slots, 1)
 }
 
 // Environment implements [Store].
@@ -167,6 +170,10 @@ func (s *Postgres) vitalRead(ctx context.Context, fn func(conn) error) error {
 
 // longRead implements [engine].
 func (s *Postgres) longRead(ctx context.Context, fn func(conn) error) error {
+	if !s.enter(ctx, ctx, s.long) {
+		return grahak.Unavailable("another long read did not end in time", retryQueue, ctx.Err())
+	}
+	defer func() { <-s.long }()
 	return s.run(ctx, operation{slots: s.reading}, func(c *postgresConn) error {
 		return c.snapshot(func() error {
 			if err := c.simple("SET LOCAL statement_timeout = '" + longLimit + "'"); err != nil {

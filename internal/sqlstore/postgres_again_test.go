@@ -19,7 +19,7 @@ func TestReadAgain(t *testing.T) {
 	url := cluster.Database(t)
 	s := MustOpenPostgres(t, url)
 	ctx := t.Context()
-	mustNamedMerchants(t, s, "acme", "bazaar", "corner", "depot")
+	MustMerchants(t, s, "acme", "bazaar", "corner", "depot")
 	for n := range 4 {
 		c := record(n, 0)
 		must(t, s.CreateCustomer(ctx, acme, c, created(c), nil))
@@ -70,8 +70,8 @@ func TestReadAgain(t *testing.T) {
 	}
 }
 
-// mustNamedMerchants makes merchants with those ids.
-func mustNamedMerchants(t testing.TB, s grahak.Store, ids ...grahak.MerchantID) {
+// MustMerchants makes merchants with those ids, each with keys of version 1.
+func MustMerchants(t testing.TB, s grahak.Store, ids ...grahak.MerchantID) {
 	t.Helper()
 	_, err := s.MasterKeyID(t.Context(), "mk_test")
 	must(t, err)

@@ -243,7 +243,7 @@ func readLookUps(p *pgconn.Pipeline, jobs []*job[*lookUp]) error {
 // pending. One statement sees both as of one moment.
 func (s *Postgres) total(c conn, m grahak.MerchantID) (total int64, err error) {
 	err = c.queryRow(`SELECT coalesce((SELECT customers FROM event_chain WHERE merchant_id = $1 ORDER BY first_position DESC LIMIT 1), 0)
-		+ coalesce((SELECT sum(CASE type WHEN 'customer.created' THEN 1 WHEN 'customer.erased' THEN -1 ELSE 0 END) FROM pending_events WHERE merchant_id = $1), 0)`, string(m)).Scan(&total)
+		+ coalesce((SELECT CAST(sum(CASE type WHEN 'customer.created' THEN 1 WHEN 'customer.erased' THEN -1 ELSE 0 END) AS BIGINT) FROM pending_events WHERE merchant_id = $1), 0)`, string(m)).Scan(&total)
 	return total, err
 }
 
@@ -285,9 +285,8 @@ func (s *Postgres) search(c conn, m grahak.MerchantID, value grahak.ShortIndex, 
 
 // appendEvent implements [tx].
 func (c *postgresConn) appendEvent(m grahak.MerchantID, e grahak.Event) error {
-	_, err := c.exec(`INSERT INTO pending_events (`+pendingColumns+`, reindex) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)`,
+	return c.later(`INSERT INTO pending_events (`+pendingColumns+`, reindex) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)`,
 		string(m), string(e.ID), string(e.Type), e.Subject, e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro())
-	return err
 }
 
 // lockAccess implements [tx].

@@ -98,6 +98,11 @@ func postgresError(err error, lost bool) error {
 		return unavailable("the database is busy with the same rows")
 	case "58", "XX":
 		return unavailable("the database had a fault of its own")
+	case "40":
+		return unavailable("the database has undone it, or cannot tell")
+	}
+	if lost {
+		return unavailable("the database has ended the connection")
 	}
 	return err
 }

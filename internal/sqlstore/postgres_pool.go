@@ -56,6 +56,9 @@ var planSettings = []string{"SET plan_cache_mode = force_generic_plan", "SET ena
 
 // setPlans sets planSettings. A database that does not have one plans as it may.
 func setPlans(ctx context.Context, conn *pgx.Conn) error {
+	// Nothing else bounds this part of a connection's making.
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
 	for _, set := range planSettings {
 		if _, err := conn.PgConn().Exec(ctx, set).ReadAll(); err != nil && sqlState(err) == "" {
 			return err
@@ -100,16 +103,17 @@ type operation struct {
 }
 
 // run runs fn with a connection, again if the server has undone it for the sake
-// of others or if it cannot have begun. A caller that goes away does not end it:
-// the connection would be lost with it.
+// of others or if it cannot have begun. A caller that goes away does not end what
+// has begun, unless there is no limit: the connection would be lost with it.
 func (s *Postgres) run(ctx context.Context, o operation, fn func(*postgresConn) error) error {
+	caller := ctx
 	if o.limit > 0 {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.limit)
 		defer cancel()
 		ctx = limited
 	}
-	if !s.enter(ctx, o.slots) {
-		return grahak.Unavailable("no database connection became free in time", retryQueue, ctx.Err())
+	if !s.enter(caller, ctx, o.slots) {
+		return grahak.Unavailable("no database connection became free in time", retryQueue, errors.Join(ctx.Err(), caller.Err()))
 	}
 	defer func() { <-o.slots }()
 	for attempt := 0; ; attempt++ {
@@ -124,8 +128,9 @@ func (s *Postgres) run(ctx context.Context, o operation, fn func(*postgresConn) 
 	}
 }
 
-// enter waits for a slot, and reports false if ctx ends first.
-func (s *Postgres) enter(ctx context.Context, slots slots) bool {
+// enter waits for a slot, and reports false if the caller goes away or ctx ends
+// first.
+func (s *Postgres) enter(caller, ctx context.Context, slots slots) bool {
 	select {
 	case slots <- struct{}{}:
 		return true
@@ -139,6 +144,8 @@ func (s *Postgres) enter(ctx context.Context, slots slots) bool {
 	select {
 	case slots <- struct{}{}:
 		return true
+	case <-caller.Done():
+		return false
 	case <-ctx.Done():
 		return false
 	}
@@ -188,13 +195,14 @@ func (c *postgresConn) transact(fn func(tx) error) error {
 	}
 	c.inTx = true
 	defer func() { c.inTx = false }()
-	if err := fn(c); err != nil {
+	err := fn(c)
+	if err == nil {
+		err = c.catchUp()
+	}
+	if err != nil {
 		if rollback := c.simple("ROLLBACK"); rollback != nil && c.raw.IsClosed() {
 			err = errors.Join(err, rollback)
 		}
-		return err
-	}
-	if err := c.catchUp(); err != nil {
 		return err
 	}
 	results, err := c.raw.Exec(c.ctx, "COMMIT").ReadAll()

@@ -16,16 +16,13 @@ import (
 // the walk has read its customer is not undone by the walk: the write was
 // acknowledged, and what the walk has sealed is the customer as it was before.
 func TestResealAgainstWrite(t *testing.T) {
-	databases := MustDatabases(t)
-	url := databases.MustTake(t)
+	t.Parallel()
+	cluster := postgres.Shared(t)
+	url := cluster.Database(t)
 	s := MustOpenPostgres(t, url)
 	ctx := t.Context()
-	_, err := s.MasterKeyID(ctx, "mk_test")
-	must(t, err)
+	MustMerchants(t, s, acme)
 	c := record(1, 0)
-	keys := grahak.Keyset{Merchant: acme, Revision: 1, MasterKeyID: "mk_test", Version: 1, Sealing: []byte{1}, Indexing: []byte{1}}
-	must(t, s.CreateMerchant(ctx, grahak.Merchant{ID: acme, IPMode: grahak.IPModeOff, CreatedAt: c.CreatedAt}, keys,
-		grahak.Event{ID: "evt_made", Type: grahak.EventMerchantCreated, At: c.CreatedAt}))
 	must(t, s.CreateCustomer(ctx, acme, c, created(c), nil))
 
 	updated := c
@@ -35,14 +32,16 @@ func TestResealAgainstWrite(t *testing.T) {
 
 	// Somebody holds the customer, so that the update, which has looked at the version
 	// already, waits, and behind it the walk.
-	release := mustHold(t, databases.cluster, url, "SELECT 1 FROM customers FOR UPDATE")
+	release := MustHold(t, cluster, url, "SELECT 1 FROM customers FOR UPDATE")
 	var calls sync.WaitGroup
 	calls.Go(func() {
 		if done, err := s.UpdateCustomer(ctx, acme, updated, event, nil); err != nil || !done {
 			t.Errorf("the update under the version that was the newest when it began: %v, %v", done, err)
 		}
 	})
-	mustWaiters(t, databases.cluster, url, 1)
+	MustWaiters(t, cluster, url, 1)
+	keys, err := s.Keyset(ctx, acme)
+	must(t, err)
 	keys.Version, keys.Sealing = 2, []byte{2}
 	must(t, s.RotateKeyset(ctx, keys, c.CreatedAt, grahak.Event{ID: "evt_rotated", Type: grahak.EventSealRotated, At: c.CreatedAt}))
 	state, err := s.SealState(ctx, acme)
@@ -56,7 +55,7 @@ func TestResealAgainstWrite(t *testing.T) {
 			t.Errorf("the step of the walk: %v", err)
 		}
 	})
-	mustWaiters(t, databases.cluster, url, 2)
+	MustWaiters(t, cluster, url, 2)
 	release()
 	calls.Wait()
 
@@ -76,27 +75,32 @@ func TestResealAgainstWrite(t *testing.T) {
 	}
 }
 
-// mustHold takes locks by a query, and holds them until release is called.
-func mustHold(t testing.TB, cluster *postgres.Cluster, url, query string) (release func()) {
+// MustHold takes locks by a query, and holds them until release is called.
+func MustHold(t testing.TB, cluster *postgres.Cluster, url, query string) (release func()) {
 	t.Helper()
-	held := make(chan struct{})
+	const holder = "datname = current_database() AND application_name = 'holder'"
+	released := make(chan struct{})
 	go func() {
-		defer close(held)
+		defer close(released)
+		// It ends with an error, because it is ended.
 		_, _ = cluster.Query(url, "SET application_name = 'holder'; BEGIN; "+query+"; SELECT pg_sleep(600)")
 	}()
 	await(t, "the locks are held", func() bool {
-		return cluster.QueryText(t, url, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holder' AND wait_event = 'PgSleep'`)[0] == "1"
+		return cluster.QueryText(t, url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND "+holder)[0] == "1"
 	})
-	return sync.OnceFunc(func() {
-		cluster.Exec(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'`)
-		<-held
+	release = sync.OnceFunc(func() {
+		cluster.Exec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "+holder)
+		<-released
 	})
+	t.Cleanup(release)
+	return release
 }
 
-// mustWaiters waits until so many of the store's connections wait for a lock.
-func mustWaiters(t testing.TB, cluster *postgres.Cluster, url string, n int) {
+// MustWaiters waits until so many of a store's connections wait for a lock.
+func MustWaiters(t testing.TB, cluster *postgres.Cluster, url string, n int) {
 	t.Helper()
 	await(t, fmt.Sprintf("%d wait for a lock", n), func() bool {
-		return cluster.QueryText(t, url, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'grahak' AND wait_event_type = 'Lock'`)[0] == strconv.Itoa(n)
+		return cluster.QueryText(t, url, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'grahak' AND wait_event_type = 'Lock'`)[0] == strconv.Itoa(n)
 	})
 }
