@@ -17,6 +17,7 @@ import (
 // statements that the suite made the store run, and at how PostgreSQL finds the
 // rows for them.
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	databases := MustDatabases(t)
 	statements := make(map[string]bool)
 	storetest.Run(t, func(t testing.TB) (grahak.Store, func() grahak.Store) {

@@ -24,6 +24,7 @@ import (
 // TestStore runs the suite of every engine, and then looks at how SQLite finds
 // the rows for each statement that the suite made the store run.
 func TestStore(t *testing.T) {
+	t.Parallel()
 	statements := make(map[string]bool)
 	storetest.Run(t, func(t testing.TB) (grahak.Store, func() grahak.Store) {
 		s := MustOpen(t, sqlstore.SQLiteConfig{})
