@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,8 +76,14 @@ type node struct {
 // and ends there.
 func (r *rig) MustNode(t *testing.T, name string, table *beats) *node {
 	t.Helper()
+	return r.MustNodeWith(t, name, table, r.sealer)
+}
+
+// MustNodeWith is MustNode with another sealer.
+func (r *rig) MustNodeWith(t *testing.T, name string, table *beats, sealer grahak.Sealer) *node {
+	t.Helper()
 	n := &node{name: name, store: &sharedStore{Store: r.store, beats: table}, log: new(lockedBuffer)}
-	n.Service = MustService(t, grahak.Config{Store: n.store, Sealer: r.sealer, Logger: slog.New(slog.NewTextHandler(n.log, nil))})
+	n.Service = MustService(t, grahak.Config{Store: n.store, Sealer: sealer, Logger: slog.New(slog.NewTextHandler(n.log, nil))})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -276,5 +283,50 @@ func TestNodesOrderEvents(t *testing.T) {
 				t.Errorf("the chain of %s is at %+v (%v)", m, head, err)
 			}
 		}
+	})
+}
+
+// keylessSealer is a sealer that may lack the master key.
+type keylessSealer struct {
+	grahak.Sealer
+	lost atomic.Bool
+}
+
+func (s *keylessSealer) Index(ctx context.Context, m grahak.MerchantID, purpose grahak.IndexPurpose, value string) (grahak.Index, error) {
+	if s.lost.Load() {
+		return grahak.Index{}, grahak.Unavailable("the master key is lost", time.Second, nil)
+	}
+	return s.Sealer.Index(ctx, m, purpose, value)
+}
+
+// A node that lacks the master key, but has the store, leaves its work to those that
+// have both, and takes it up again when it has the key.
+func TestNodesWithoutMasterKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := MustRig(t)
+		table := &beats{counts: make(map[grahak.NodeID]int64)}
+		sealer := &keylessSealer{Sealer: r.sealer}
+		whole := r.MustNode(t, "whole", table)
+		sealer.lost.Store(true)
+		lacking := r.MustNodeWith(t, "lacking", table, sealer)
+		pass(time.Second)
+		before := owners(t, "before there is work", whole, lacking)
+		for i := range 12 {
+			m := grahak.MerchantID(fmt.Sprint("acme-", i))
+			if _, err := r.CreateMerchant(t.Context(), operator(m), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pass(2 * time.Second)
+		if unordered, err := r.store.Unordered(t.Context()); err != nil || len(unordered) > 0 {
+			t.Errorf("merchants with events that are not in order: %q (%v)", unordered, err)
+		}
+		if names := table.names(); len(names) != 1 {
+			t.Errorf("the nodes that beat are %q, want the one with the key", names)
+		}
+		sealer.lost.Store(false)
+		pass(2 * time.Second)
+		diff(t, "owners when both have the key", before, owners(t, "both have the key", whole, lacking))
 	})
 }

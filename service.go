@@ -124,7 +124,7 @@ const (
 func (s *Service) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
-	work.Go(func() { s.nodes.run(ctx, s.log) })
+	work.Go(func() { s.nodes.run(ctx, s.log, s.needKeys) })
 	work.Go(func() { s.housekeeping(ctx) })
 	work.Go(func() { s.repeat(ctx, orderInterval, "cannot put events in order; it will be tried again", s.order) })
 	work.Go(func() {
@@ -159,6 +159,16 @@ func (s *Service) repeat(ctx context.Context, interval time.Duration, trouble st
 			told = now
 		}
 	}
+}
+
+// needKeys returns an error if the merchant's keys cannot be had, without which work
+// in the background would be in vain.
+func (s *Service) needKeys(ctx context.Context, m MerchantID) error {
+	_, err := s.sealer.Index(ctx, m, IndexChain, "")
+	if CodeOf(err) == CodeUnavailable {
+		s.nodes.lack(m)
+	}
+	return err
 }
 
 func (s *Service) housekeeping(ctx context.Context) {

@@ -34,6 +34,9 @@ type nodes struct {
 	mu    sync.Mutex
 	alive []NodeID
 	seen  map[NodeID]lastBeat
+	// locked is a merchant whose keys this node could not have when it needed them;
+	// empty for none.
+	locked MerchantID
 }
 
 type lastBeat struct {
@@ -52,15 +55,20 @@ func newNodes(store Store, random io.Reader) (*nodes, error) {
 }
 
 // run beats until ctx ends. Then it tells the others that this node has gone, so
-// that they need not wait for it.
-func (n *nodes) run(ctx context.Context, log *slog.Logger) {
+// that they need not wait for it. It does so too while this node lacks keys that
+// the work needs, as one that was given another master key: others may have them.
+// keys returns a [CodeUnavailable] error if those of a merchant cannot be had.
+func (n *nodes) run(ctx context.Context, log *slog.Logger, keys func(context.Context, MerchantID) error) {
 	tick := time.NewTicker(beatInterval)
 	defer tick.Stop()
 	var elapsed time.Duration
 	failed := false
 	for {
-		gone := n.silent(elapsed, nodeForgotten)
-		beats, err := n.store.Beat(ctx, n.self, gone)
+		self, gone := n.self, n.silent(elapsed, nodeForgotten)
+		if !n.able(ctx, keys) {
+			self, gone = "", append(gone, n.self)
+		}
+		beats, err := n.store.Beat(ctx, self, gone)
 		switch {
 		case err == nil:
 			n.learn(beats, elapsed)
@@ -81,6 +89,28 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger) {
 			}
 		}
 	}
+}
+
+// lack notes that the keys of m cannot be had.
+func (n *nodes) lack(m MerchantID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.locked = m
+}
+
+// able reports whether no keys are lacking any more.
+func (n *nodes) able(ctx context.Context, keys func(context.Context, MerchantID) error) bool {
+	n.mu.Lock()
+	m := n.locked
+	n.mu.Unlock()
+	if m == "" {
+		return true
+	}
+	if CodeOf(keys(ctx, m)) == CodeUnavailable {
+		return false
+	}
+	n.lack("")
+	return true
 }
 
 // learn notes the beats that were seen after elapsed.

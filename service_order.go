@@ -94,8 +94,7 @@ func round(ctx context.Context, merchants []MerchantID, step func(context.Contex
 // orderMerchant puts the next events of m into its chain and reports whether
 // there is more to do.
 func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (bool, error) {
-	// Without the merchant's key all that follows would be in vain.
-	if _, err := s.sealer.Index(ctx, m, IndexChain, ""); err != nil {
+	if err := s.needKeys(ctx, m); err != nil {
 		return false, err
 	}
 	head, err := s.store.ChainHead(ctx, m)

@@ -128,7 +128,7 @@ func (s *Service) resealBatch(ctx context.Context, state SealState) error {
 		return err
 	}
 	// A keyset that does not open is not its customers' fault.
-	if _, err := s.sealer.Index(ctx, state.Merchant, IndexChain, ""); err != nil {
+	if err := s.needKeys(ctx, state.Merchant); err != nil {
 		return err
 	}
 	before := state.After
