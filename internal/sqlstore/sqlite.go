@@ -42,8 +42,8 @@ type SQLiteConfig struct {
 	Logger *slog.Logger
 }
 
-// Observer is told what the writer does. It is called by one goroutine and must
-// not block.
+// Observer is told what a store writes. It must not block, and is safe for concurrent
+// use where it is given to [OpenPostgres].
 type Observer interface {
 	// Committed reports a batch of that many writes, and how long its commit
 	// took.
@@ -69,7 +69,9 @@ type SQLite struct {
 var _ grahak.Store = (*SQLite)(nil)
 
 // ErrNoStore is returned by [OpenSQLite] when the file does not exist, or holds
-// nothing, and SQLiteConfig.Environment is empty.
+// nothing, and SQLiteConfig.Environment is empty; and by [OpenPostgres] when the
+// database has no schema and PostgresConfig.Migrate is not set, or has a schema only
+// and PostgresConfig.Environment is empty.
 var ErrNoStore = errors.New("there is no database yet")
 
 // How many reads run at once that are not look-ups.
