@@ -14,7 +14,8 @@ import (
 	"grahak/internal/sqlstore"
 )
 
-// Merchants besides acme, which sort differently by bytes and by language.
+// Merchants besides acme, which sort differently by bytes and by language; so do
+// some of their networks.
 const (
 	lower    grahak.MerchantID = "bank"
 	upper    grahak.MerchantID = "Bank"
@@ -42,7 +43,7 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 	}
 	for _, m := range merchants {
 		must(t, createMerchant(t.Context(), s, m))
-		for i, prefix := range []string{"10.0.0.0/16", "10.0.0.0/8", "2001:db8::/32", "9.1.2.3/32"} {
+		for i, prefix := range []string{"10::/16", "10.0.0.0/16", "10.0.0.0/8", "9.1.2.3/32"} {
 			entry := grahak.IPEntry{Prefix: netip.MustParsePrefix(prefix), Label: "कार्यालय " + string(m), AddedBy: "cli:आशा", CreatedAt: at.Add(time.Duration(-i))}
 			must(t, s.AddIPEntry(t.Context(), m, entry, event(grahak.EventIPEntryAdded, prefix)))
 		}
