@@ -14,11 +14,14 @@ import (
 
 const pendingColumns = `merchant_id, id, type, subject, revision, changed, actor, request_id, at`
 
-// The parts of a transaction: creates come first, ordered by reference, then what
-// changes customers, ordered by id.
+// The parts of a transaction: creates come first, in the order of references, then
+// what changes customers, in that of ids. A customer's tokens come after its changes:
+// they share its lock, and two transactions that share a lock wait for each other if
+// both then want it for themselves.
 const (
 	turnCreate = "1"
 	turnChange = "2"
+	turnToken  = "\x00"
 )
 
 // The created customer's insert feeds its event's and its token's.
@@ -60,7 +63,7 @@ func (s *Postgres) CreateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 // An update locks the customer first, to tell what it replaces. The lock and the
 // update look for the same revision, so they find the same row or none.
 const (
-	updatedCustomer = `WITH old AS MATERIALIZED (SELECT merchant_id, id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3 FOR UPDATE),
+	updatedCustomer = `WITH old AS MATERIALIZED (SELECT merchant_id, id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3 FOR NO KEY UPDATE),
 		made AS (UPDATE customers AS c SET email_index = $4, mobile_index = $5, sealed = $6, key_version = $7, revision = $8, updated_at = $9
 			FROM old WHERE c.merchant_id = $1 AND c.id = $2 AND old.merchant_id = $1 AND c.id = old.id
 			RETURNING c.merchant_id, c.id, old.email_index AS old_email, old.mobile_index AS old_mobile, c.email_index AS new_email, c.mobile_index AS new_mobile)`
@@ -130,7 +133,7 @@ func (s *Postgres) PutToken(ctx context.Context, m grahak.MerchantID, token grah
 		query: `INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at)
 			SELECT merchant_id, id, $3, $4 FROM customers WHERE merchant_id = $1 AND id = $2 FOR KEY SHARE`,
 		args: []any{string(m), string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro()},
-		turn: turnChange + string(token.Customer),
+		turn: turnChange + string(token.Customer) + turnToken,
 	}
 	err := s.lanes.do(ctx, m, w)
 	if err == nil && w.rows == 0 {
