@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,6 +41,10 @@ func sqlState(err error) string {
 	return ""
 }
 
+// full reports whether the server let no further connection in, so that nothing was
+// sent on it. One of those that there are may soon be free.
+func full(err error) bool { return sqlState(err) == stateTooManyConnections }
+
 // undone reports whether the server says that it has undone the transaction for
 // others' sake, and that it may be tried again.
 func undone(err error) bool {
@@ -65,12 +70,12 @@ func postgresError(err error, lost bool) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	unavailable := func(what string) error { return grahak.Unavailable(what, retryStorage, err) }
+	unavailable := func(what string) error { return grahak.Unavailable(what, retryStorage, oneLine{err}) }
+	state := sqlState(err)
 	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) {
+	if errors.As(err, &connect) && state != stateTooManyConnections {
 		return unavailable("the database cannot be reached")
 	}
-	state := sqlState(err)
 	if state == "" {
 		if lost || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 			return unavailable("the database did not answer")
@@ -106,6 +111,13 @@ func postgresError(err error, lost bool) error {
 	}
 	return err
 }
+
+// oneLine is an error whose text is on one line.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // pause waits before an operation is tried again: longer each time, and for other
 // operations that were undone with it another time. It reports false if ctx ends

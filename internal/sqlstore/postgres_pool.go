@@ -67,10 +67,13 @@ func setPlans(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// configureConn sets what the URL leaves open.
+// configureConn sets what the URL leaves open. The statements are made for the
+// isolation level that is set here: each of a transaction sees what was committed
+// before it, so what has waited for a lock sees what the lock's holder did.
 func configureConn(cfg *pgx.ConnConfig) {
 	for name, value := range map[string]string{
 		"application_name":                    "grahak",
+		"default_transaction_isolation":       "read committed",
 		"statement_timeout":                   statementLimit,
 		"lock_timeout":                        lockLimit,
 		"idle_in_transaction_session_timeout": idleLimit,
@@ -121,7 +124,7 @@ func (s *Postgres) run(ctx context.Context, o operation, fn func(*postgresConn) 
 		if err == nil {
 			return nil
 		}
-		retry := undone(err) || outdated(err) || pgconn.SafeToRetry(err) || lost && o.again && attempt == 0
+		retry := undone(err) || outdated(err) || full(err) || pgconn.SafeToRetry(err) || lost && o.again && attempt == 0
 		if !retry || attempt == maxAttempts || !pause(ctx, attempt) {
 			return postgresError(err, lost)
 		}
