@@ -7,7 +7,7 @@ export FUZZTIME
 
 .PHONY: help
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Start the server from source.
@@ -41,6 +41,10 @@ bench: ## Compare with an empty net/http handler (6 minutes); see bench/README.m
 .PHONY: bench-growth
 bench-growth: ## Compare a small with a large store (13 minutes); see bench/README.md.
 	go run ./bench -growth
+
+.PHONY: bench-postgres
+bench-postgres: ## Compare with pgbench on PostgreSQL (12 minutes); see bench/README.md.
+	go run ./bench -postgres
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (10s).

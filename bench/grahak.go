@@ -15,10 +15,12 @@ import (
 	"time"
 )
 
-// grahak is a running `grahak serve` with its defaults but for the ports.
+// grahak is a running `grahak serve` with its defaults but for the ports and
+// flags.
 type grahak struct {
 	*server
 	program, dir string
+	flags        []string
 	ops          string
 }
 
@@ -33,12 +35,16 @@ func buildGrahak(ctx context.Context, root, program string) error {
 	return nil
 }
 
-// startGrahak starts program with a new data folder under dir. Requests are sent
-// with the demo merchant's key.
-func startGrahak(ctx context.Context, name, program, dir string) (*grahak, error) {
-	g := &grahak{program: program, dir: dir}
-	var base, key string
-	words := map[string]*string{"Base URL": &base, "Operations": &g.ops, "API key": &key}
+// startGrahak starts program with its data folder under dir. Requests are sent
+// with the demo merchant's key; it is printed where there is no data yet, and is
+// to be given otherwise.
+func startGrahak(ctx context.Context, name, program, dir, key string, flags ...string) (*grahak, error) {
+	g := &grahak{program: program, dir: dir, flags: flags}
+	var base string
+	words := map[string]*string{"Base URL": &base, "Operations": &g.ops}
+	if key == "" {
+		words["API key"] = &key
+	}
 	var err error
 	g.server, err = startServer(ctx, name, g.log(), func(line string) bool {
 		for label, value := range words {
@@ -46,7 +52,7 @@ func startGrahak(ctx context.Context, name, program, dir string) (*grahak, error
 				*value, _, _ = strings.Cut(strings.TrimSpace(rest), " ")
 			}
 		}
-		return key != ""
+		return key != "" && g.ops != ""
 	}, program, g.args("127.0.0.1:0")...)
 	if err != nil {
 		return nil, err
@@ -60,7 +66,7 @@ func (g *grahak) log() string { return filepath.Join(g.dir, "grahak.log") }
 func (g *grahak) data() string { return filepath.Join(g.dir, "data") }
 
 func (g *grahak) args(listen string) []string {
-	return []string{"serve", "--data", g.data(), "--listen", listen, "--ops-listen", "127.0.0.1:0"}
+	return append([]string{"serve", "--data", g.data(), "--listen", listen, "--ops-listen", "127.0.0.1:0"}, g.flags...)
 }
 
 // metrics is what Grahak counts of itself.

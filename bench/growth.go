@@ -77,7 +77,7 @@ func (b *bench) measureGrowth(ctx context.Context, h *heading) (_ any, err error
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return nil, err
 		}
-		if it.store.grahak, err = startGrahak(ctx, it.name, b.program, dir); err != nil {
+		if it.store.grahak, err = startGrahak(ctx, it.name, b.program, dir, ""); err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, it.store.stop()) }()
@@ -191,7 +191,7 @@ func (b *bench) compareGrowth(ctx context.Context, kind growthKind, small, large
 				return nil, err
 			}
 		}
-		if _, _, err := b.wrk.measure(ctx, s.grahak, kind.target(s), l); err != nil {
+		if _, err := b.wrk.measure(ctx, s.grahak, kind.target(s), l); err != nil {
 			return nil, err
 		}
 	}
@@ -206,7 +206,7 @@ func (b *bench) compareGrowth(ctx context.Context, kind growthKind, small, large
 				s, result = small, &p.Small
 			}
 			var err error
-			if *result, _, err = b.wrk.measure(ctx, s.grahak, kind.target(s), l); err != nil {
+			if *result, err = b.wrk.measure(ctx, s.grahak, kind.target(s), l); err != nil {
 				return nil, err
 			}
 		}

@@ -17,8 +17,13 @@ type lag struct {
 	CaughtUp float64 `json:"caught_up_ms"`
 }
 
-// worst returns the greater figure.
-func (l *lag) worst() float64 { return max(l.Max, l.CaughtUp) }
+// worst returns the greater figure; l may be nil, for none.
+func (l *lag) worst() float64 {
+	if l == nil {
+		return 0
+	}
+	return max(l.Max, l.CaughtUp)
+}
 
 // or returns the worse figures of l and other. Each may be nil, for none.
 func (l *lag) or(other *lag) *lag {

@@ -1,5 +1,6 @@
-// Command bench compares Grahak with an empty net/http handler, side by side
-// on one machine, and measures its storage, its memory and its start. See
+// Command bench compares Grahak with an empty net/http handler or, on PostgreSQL,
+// with pgbench, side by side on one machine, and measures its storage, its memory
+// and its start. See
 // README.md beside it for what is measured and how.
 package main
 
@@ -22,10 +23,11 @@ type options struct {
 	pairs, seconds, connections, customers int
 	small, large                           int
 
-	growth  bool
-	profile string
-	strict  bool
-	keep    bool
+	growth   bool
+	postgres bool
+	profile  string
+	strict   bool
+	keep     bool
 }
 
 func main() {
@@ -38,13 +40,14 @@ func main() {
 	flag.IntVar(&o.connections, "connections", 64, "how many `connections` wrk opens")
 	flag.IntVar(&o.customers, "customers", 100_000, "how many `customers` to make before, for the reads")
 	flag.BoolVar(&o.growth, "growth", false, "compare a small with a large store instead, by lists, searches and reads")
+	flag.BoolVar(&o.postgres, "postgres", false, "compare with pgbench on a throw-away PostgreSQL instead")
 	flag.IntVar(&o.small, "small", 1_000, "how many `customers` the small store has")
-	flag.IntVar(&o.large, "large", 1_000_000, "how many `customers` the large store has")
+	flag.IntVar(&o.large, "large", 1_000_000, "how many `customers` the large store has; with -postgres, how many the table has at last")
 	flag.StringVar(&o.profile, "profile", "", "also profile Grahak under each kind of request, into this `folder`")
 	flag.BoolVar(&o.strict, "strict", false, "fail if a bar is not met")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder and the log")
 	flag.Parse()
-	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small {
+	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && o.postgres {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -115,8 +118,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	measure, kind := b.measureAll, ""
-	if o.growth {
+	switch {
+	case o.growth:
 		measure, kind = b.measureGrowth, "-growth"
+	case o.postgres:
+		measure, kind = b.measurePostgres, "-postgres"
 	}
 	figures, err := measure(ctx, h)
 	if err != nil {
@@ -151,7 +157,7 @@ func (b *bench) measureAll(ctx context.Context, h *heading) (any, error) {
 
 // measureServers measures all that needs a running server.
 func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
-	if b.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir); err != nil {
+	if b.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, ""); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.grahak.stop()) }()
@@ -236,18 +242,12 @@ func (b *bench) measure(ctx context.Context, s *server, t target, l load) (sampl
 	if s != b.grahak.server {
 		return b.wrk.run(ctx, s, t, l)
 	}
-	result, grown, err := b.wrk.measure(ctx, b.grahak, t, l)
-	if err != nil {
-		return sample{}, err
-	}
-	if t.mode == "create" {
+	result, err := b.wrk.measure(ctx, b.grahak, t, l)
+	if err == nil && t.mode == "create" {
 		b.created += result.Requests
 		b.runs++
-		commits := grown["grahak_store_batch_writes_count"]
-		result.Batch = grown["grahak_store_batch_writes_sum"] / commits
-		result.CommitMs = grown["grahak_store_commit_duration_seconds_sum"] / commits * 1e3
 	}
-	return result, nil
+	return result, err
 }
 
 // pair measures both servers, one right after the other.
@@ -317,7 +317,7 @@ func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) 
 		defer close(done)
 		top, failed = g.profile(ctx, file, l.duration)
 	}()
-	_, _, err := b.wrk.measure(ctx, g, t, l)
+	_, err := b.wrk.measure(ctx, g, t, l)
 	<-done
 	if err := errors.Join(err, failed); err != nil {
 		return err

@@ -19,7 +19,7 @@ const tick = 10 * time.Millisecond
 type cpuTimes struct {
 	at     time.Time
 	busy   time.Duration // of the whole machine, the kernel's included
-	server time.Duration // of one process
+	server time.Duration // of one process, see processCPU
 }
 
 // readCPU reads the processor times of the machine and of a process; 0 is this
@@ -40,24 +40,31 @@ func readCPU(pid int) (cpuTimes, error) {
 	if pid == 0 {
 		pid = os.Getpid()
 	}
+	t.server, err = processCPU(pid)
+	return t, err
+}
+
+// processCPU returns the processor time of a process and of those of its children
+// that have ended.
+func processCPU(pid int) (cpu time.Duration, err error) {
 	process, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return t, err
+		return 0, err
 	}
 	// The program's name, in parentheses, may hold spaces.
 	_, rest, _ := cutLast(string(process), ")")
 	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return t, fmt.Errorf("cannot read /proc/%d/stat", pid)
+	if len(fields) < 15 {
+		return 0, fmt.Errorf("cannot read /proc/%d/stat", pid)
 	}
-	for _, field := range fields[11:13] {
+	for _, field := range fields[11:15] {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return t, err
+			return 0, err
 		}
-		t.server += time.Duration(n) * tick
+		cpu += time.Duration(n) * tick
 	}
-	return t, nil
+	return cpu, nil
 }
 
 // memory is what a process used, in MB of 10^6 bytes.

@@ -18,9 +18,9 @@ var errNoWrk = errors.New("wrk is not installed: install it with `apt-get instal
 
 // target is what a server is asked.
 type target struct {
-	mode string // of load.lua: create or get
-	path string // for get
-	file string // of what comes behind the path; empty for nothing
+	mode string // of load.lua: create, update or get
+	path string // for update and get
+	file string // of what comes behind the path, for create of keys; empty for nothing
 }
 
 // name is what t is called in messages.
@@ -36,9 +36,10 @@ type load struct {
 type sample struct {
 	Requests int64   `json:"requests"`
 	Rate     float64 `json:"requests_per_second"`
-	P50      float64 `json:"p50_ms"`
+	P50      float64 `json:"p50_ms"` // pgbench tells none but Mean
 	P99      float64 `json:"p99_ms"`
 	Max      float64 `json:"max_ms"`
+	Mean     float64 `json:"mean_ms,omitempty"`
 	// ServerCPU and WrkCPU are the processor time for each request.
 	ServerCPU float64 `json:"server_cpu_us_per_request"`
 	WrkCPU    float64 `json:"wrk_cpu_us_per_request"`
@@ -46,12 +47,20 @@ type sample struct {
 	// and the kernel's own threads, kept busy meanwhile: the noise.
 	OthersCPU float64 `json:"others_cpu"`
 
-	// What Grahak counts of itself; 0 for the empty handler.
+	// What it has cost a PostgreSQL server for each request, if there is one:
+	// processor time, bytes of the write-ahead log, numbers of transactions and of
+	// groups of them that share a row's lock.
+	DatabaseCPU  float64 `json:"database_cpu_us_per_request,omitempty"`
+	Log          float64 `json:"log_bytes_per_request,omitempty"`
+	Transactions float64 `json:"transactions_per_request,omitempty"`
+	Multixacts   float64 `json:"multixacts_per_request,omitempty"`
+
+	// What Grahak counts of itself; 0 for the empty handler and pgbench.
 	Allocs   float64 `json:"allocs_per_request,omitempty"`
 	Bytes    float64 `json:"bytes_per_request,omitempty"`
 	Batch    float64 `json:"writes_per_commit,omitempty"`
 	CommitMs float64 `json:"commit_ms,omitempty"`
-	// Lag is of creates.
+	// Lag is of writes.
 	Lag *lag `json:"order_lag,omitempty"`
 }
 
@@ -132,32 +141,35 @@ func (w *wrk) run(ctx context.Context, s *server, t target, l load) (sample, err
 }
 
 // measure runs wrk against g and makes sure that all answers were 200. After
-// creates it waits until all events are in order. It also returns how much g's
-// own figures grew.
-func (w *wrk) measure(ctx context.Context, g *grahak, t target, l load) (sample, metrics, error) {
+// writes it waits until all events are in order.
+func (w *wrk) measure(ctx context.Context, g *grahak, t target, l load) (sample, error) {
 	before, err := g.metrics(ctx)
 	if err != nil {
-		return sample{}, nil, err
+		return sample{}, err
 	}
 	lag := func() (*lag, error) { return nil, nil }
-	if t.mode == "create" {
+	if t.mode != "get" {
 		lag = g.watchLag(ctx)
 	}
 	result, err := w.run(ctx, g.server, t, l)
 	behind, lagErr := lag()
 	if err := errors.Join(err, lagErr); err != nil {
-		return sample{}, nil, err
+		return sample{}, err
 	}
 	result.Lag = behind
 	after, err := g.metrics(ctx)
 	if err != nil {
-		return sample{}, nil, err
+		return sample{}, err
 	}
 	grown, n := after.since(before), float64(result.Requests)
 	if failures := grown.failures(); failures > 0 {
-		return sample{}, nil, fmt.Errorf("%s answered %.0f requests with another status than 200; see its metrics or log with -keep", g.name, failures)
+		return sample{}, fmt.Errorf("%s answered %.0f requests with another status than 200; see its metrics or log with -keep", g.name, failures)
 	}
 	result.Allocs = grown["go_memstats_mallocs_total"] / n
 	result.Bytes = grown["go_memstats_alloc_bytes_total"] / n
-	return result, grown, nil
+	if commits := grown["grahak_store_batch_writes_count"]; commits > 0 {
+		result.Batch = grown["grahak_store_batch_writes_sum"] / commits
+		result.CommitMs = grown["grahak_store_commit_duration_seconds_sum"] / commits * 1e3
+	}
+	return result, nil
 }
