@@ -81,3 +81,69 @@ func TestPostgresUndoesWrites(t *testing.T) {
 
 // second drops what a call returns beside its error.
 func second[T any](_ T, err error) error { return err }
+
+// A value that a customer no longer has stays in the look-up index until the event
+// of its change is in order, and no longer. A search never shows it.
+func TestPostgresForgetsValues(t *testing.T) {
+	t.Parallel()
+	s := MustOpenPostgres(t, postgres.Shared(t).Database(t))
+	must(t, second(s.MasterKeyID(t.Context(), "mk_test")))
+	must(t, s.CreateMerchant(t.Context(), grahak.Merchant{ID: acme, IPMode: grahak.IPModeOff, CreatedAt: record(0, 0).CreatedAt},
+		grahak.Keyset{Merchant: acme, MasterKeyID: "mk_test", Version: 1, Sealing: []byte{1}, Indexing: []byte{1}},
+		grahak.Event{ID: "evt_made", Type: grahak.EventMerchantCreated, At: record(0, 0).CreatedAt}))
+	const customers = 60
+	var all []grahak.CustomerRecord
+	for n := range customers {
+		c := record(n, 20)
+		all = append(all, c)
+		must(t, s.CreateCustomer(t.Context(), acme, c, created(c), nil))
+		if n == customers/2 {
+			MustOrderAll(t, s, acme, 7)
+		}
+	}
+	MustOrderAll(t, s, acme, 7)
+	// wantIndexed fails the test unless exactly the customers that are wanted are in
+	// the index under the value.
+	wantIndexed := func(what string, value grahak.ShortIndex, want ...string) {
+		t.Helper()
+		must(t, s.Write(t.Context(), func(tx sqlstore.Tx) error {
+			got, err := tx.SearchKeys(acme, value[:], "", "\xff", customers)
+			diff(t, what, want, got)
+			return err
+		}))
+	}
+	type was struct {
+		value grahak.ShortIndex
+		what  string
+	}
+	var gone []was
+	for n, c := range all {
+		e := created(c)
+		e.ID, e.Revision = grahak.EventID("evt_later_"+c.ID[4:]), 2
+		id := string(c.ID)
+		switch n % 4 {
+		case 0:
+			e.Type = grahak.EventCustomerErased
+			must(t, second(s.EraseCustomer(t.Context(), acme, c.ID, 1, e)))
+			gone = append(gone, was{c.Email, "the address of the erased " + id}, was{c.Mobile, "the number of the erased " + id})
+		case 1:
+			next := c
+			next.Revision, next.Email = 2, newNumber(n)
+			e.Type, e.Changed = grahak.EventCustomerUpdated, []grahak.Field{grahak.FieldEmail}
+			must(t, second(s.UpdateCustomer(t.Context(), acme, next, e, nil)))
+			gone = append(gone, was{c.Email, "the old address of " + id})
+			all[n] = next
+		}
+	}
+	MustOrderAll(t, s, acme, 7)
+	for _, g := range gone {
+		wantIndexed(g.what, g.value)
+	}
+	for n, c := range all {
+		if n%4 > 0 {
+			wantIndexed("the address of "+string(c.ID), c.Email, string(c.ID))
+			wantIndexed("the number of "+string(c.ID), c.Mobile, string(c.ID))
+		}
+	}
+	must(t, s.Write(t.Context(), func(tx sqlstore.Tx) error { return second(tx.CheckIndex(acme)) }))
+}

@@ -177,17 +177,26 @@ func eraseAgainstUpdates(r *rig) {
 	for range 10 {
 		c := r.MustCustomer(own)
 		records := make([]grahak.CustomerRecord, parallel)
-		tokens := make([]grahak.TokenRecord, parallel)
+		tokens := make([][]grahak.TokenRecord, parallel)
 		var updated [parallel]bool
 		errs := r.together(parallel, func(r *rig, i int) (err error) {
-			records[i], tokens[i] = r.next(c), r.token(own, c.ID)
+			records[i] = r.next(c)
+			token := func() *grahak.TokenRecord {
+				token := r.token(own, c.ID)
+				tokens[i] = append(tokens[i], token)
+				return &token
+			}
 			switch {
 			case i == parallel/2:
 				return r.erase(own, c.ID)
-			case i%2 == 0:
-				err = r.store.PutToken(r.Context(), own, tokens[i])
+			case i%4 == 0:
+				for n := 0; err == nil && n < 12; n++ {
+					err = r.store.PutToken(r.Context(), own, *token())
+				}
+			case i%4 == 2:
+				err = r.store.PutToken(r.Context(), own, *token())
 			default:
-				updated[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), &tokens[i])
+				updated[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), token())
 			}
 			if grahak.CodeOf(err) == grahak.CodeCustomerNotFound {
 				return nil
@@ -196,8 +205,13 @@ func eraseAgainstUpdates(r *rig) {
 		})
 		r.wantOutcomes(errs, map[grahak.Code]int{"": parallel})
 		updates := int64(0)
-		for i, token := range tokens {
-			r.wantNoToken("a token of the erased customer", token)
+		left, err := r.store.Tokens(r.Context(), own, c.ID)
+		r.must(err)
+		r.wantEqual("tokens of the erased customer", left, []grahak.TokenRecord(nil))
+		for i, made := range tokens {
+			if len(made) > 0 {
+				r.wantNoToken("the last token of the erased customer", made[len(made)-1])
+			}
 			r.wantLost("the erased customer", own, records[i])
 			if updated[i] {
 				updates++

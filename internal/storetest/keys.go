@@ -14,6 +14,7 @@ var keyTests = []test{
 	{"revoke", keyRevoke},
 	{"rotate", keyRotate},
 	{"touch", keyTouch},
+	{"touch together", keyTouchTogether},
 	{"access", keyAccess},
 }
 
@@ -141,6 +142,43 @@ func keyTouch(r *rig) {
 	touch(map[grahak.KeyRef]time.Time{{Merchant: own, Key: a.ID}: earlier})
 	r.wantEqual("the events", r.MustEvents(own), events)
 	r.wantEqual("the access version", r.MustVersion(), version)
+}
+
+// keyTouchTogether has many note the same keys, of two merchants: all notes are
+// taken, and of each key the last time stands.
+func keyTouchTogether(r *rig) {
+	const each = 5
+	r.MustMerchant(own)
+	r.MustMerchant(other)
+	var keys []grahak.APIKey
+	for i := range 12 {
+		keys = append(keys, r.MustKey([]grahak.MerchantID{own, other}[i%2]))
+	}
+	r.wantOutcomes(r.together(parallel, func(r *rig, i int) error {
+		for n := range each {
+			used := make(map[grahak.KeyRef]time.Time)
+			for j, k := range keys {
+				// Not all of them, and not the same.
+				if (i+j)%3 > 0 {
+					used[grahak.KeyRef{Merchant: k.Merchant, Key: k.ID}] = start.Add(time.Duration(i*each+n+1) * time.Second)
+				}
+			}
+			if err := r.store.TouchKeys(r.Context(), used); err != nil {
+				return err
+			}
+		}
+		return nil
+	}), map[grahak.Code]int{"": parallel})
+	for j, k := range keys {
+		last := parallel - 1
+		for (last+j)%3 == 0 {
+			last--
+		}
+		k.LastUsedAt = start.Add(time.Duration(last*each+each) * time.Second)
+		got, err := r.store.Key(r.Context(), k.Merchant, k.ID)
+		r.must(err)
+		r.wantEqual("the key", got, k)
+	}
 }
 
 func keyAccess(r *rig) {

@@ -18,6 +18,7 @@ var severalTests = []test{
 	{"updates with retries", updatesWithRetries},
 	{"erase against updates and tokens", eraseAgainstUpdates},
 	{"erase one of many", erasesOfOneCustomer},
+	{"touch together", keyTouchTogether},
 	{"total beside refused and failed creates", totalBesideFailures},
 	{"events and their order", eventPositions},
 	{"orderers beside writers", orderBesideWriters},
