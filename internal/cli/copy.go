@@ -73,7 +73,7 @@ func (c copyCmd) explain(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	return errors.New(strings.ReplaceAll(sentence(err), "--database-url", "--to"))
+	return errors.New(strings.NewReplacer("--database-url", "--to", "--data", "--from").Replace(sentence(err)))
 }
 
 // print prints the tables that were compared, if any were.

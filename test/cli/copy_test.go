@@ -316,7 +316,7 @@ func TestCopyRefuses(t *testing.T) {
 		"backwards":              {[]string{"--from", database, "--to", from}, 2, `^--from is the data folder, .* and --to the PostgreSQL database: `},
 		"nothing to copy to":     {[]string{"--from", from}, 2, `^missing --to=URL\. See grahak copy --help\.$`},
 		"nothing in the flag":    {[]string{"--from", "", "--to", database}, 2, `^--from and --to are needed: `},
-		"no folder":              {[]string{"--from", from + "-not", "--to", database}, 1, `^there is no data in ".*/data-not": run .grahak serve. first, or give the right folder`},
+		"no folder":              {[]string{"--from", from + "-not", "--to", database}, 1, `^there is no data in ".*/data-not": run .grahak serve. first, or give the right folder with --from$`},
 		"a folder that is empty": {[]string{"--from", "sqlite://" + t.TempDir(), "--to", database}, 1, `^there is no data in `},
 		"no URL":                 {[]string{"--from", s.Data, "--to", database}, 2, `^--from: this is not the URL of a database`},
 	} {
