@@ -96,6 +96,11 @@ func OpenPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
 		return nil, explainPostgres(pool.ConnConfig, err)
 	}
+	// Preparing has limits of its own; those in the URL may be none.
+	if err := s.pool.Ping(ctx); err != nil {
+		s.pool.Close()
+		return nil, explainPostgres(pool.ConnConfig, err)
+	}
 	s.share(int(pool.MaxConns))
 	s.lanes = newLanes(s, cfg)
 	s.startLookUps()

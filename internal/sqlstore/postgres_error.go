@@ -25,6 +25,8 @@ const (
 	stateUnsupported          = "0A000"
 	stateUndefinedTable       = "42P01"
 	stateUndefinedDatabase    = "3D000"
+	stateInvalidParameter     = "22023"
+	stateUnknownParameter     = "42704"
 	stateInvalidPassword      = "28P01"
 	stateInvalidAuthorization = "28000"
 	stateInsufficientRights   = "42501"

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"embed"
 	"errors"
@@ -207,16 +208,28 @@ func explainPostgres(cfg *pgx.ConnConfig, err error) error {
 		return fmt.Errorf("the user %q may not do that in the database %q at %s: make it the owner (%w)", cfg.User, cfg.Database, where, reasons(err))
 	case state == stateTooManyConnections:
 		return fmt.Errorf("the database server at %s has no connection free: raise its max_connections, or lower --database-connections", where)
+	case state == stateUnknownParameter, state == stateInvalidParameter:
+		return fmt.Errorf("the database server at %s does not take a parameter of --database-url: correct it there (%w)", where, reasons(err))
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
 		if strings.Contains(err.Error(), "read only") {
 			return fmt.Errorf("the database server at %s is a standby, which cannot be written: name the primary, or all hosts, in --database-url", where)
 		}
+		var certificate *tls.CertificateVerificationError
+		if errors.As(err, &certificate) {
+			return fmt.Errorf("the certificate of the database server at %s cannot be trusted: give the file of its CA as sslrootcert, and the host that it names, in --database-url (%w)", where, certificate.Err)
+		}
+		if reason := reasons(err); reason.Error() == noTLS {
+			return fmt.Errorf("the database server at %s speaks no TLS, which --database-url asks for: switch ssl on there, or give another sslmode", where)
+		}
 		return fmt.Errorf("the database server at %s cannot be reached: start it, or give the right address with --database-url (%w)", where, reasons(err))
 	}
 	return err
 }
+
+// noTLS is pgx's text for a server that answers a request for TLS with no.
+const noTLS = "server refused TLS connection"
 
 // reasons returns why the attempts to connect that err tells of have failed, each
 // reason once. The errors around them repeat user and database, and that a server
@@ -232,8 +245,8 @@ func reasons(err error) error {
 			list = append(list, text)
 		}
 	}
-	if noTLS := slices.Index(list, "server refused TLS connection"); noTLS >= 0 && len(list) > 1 {
-		list = slices.Delete(list, noTLS, noTLS+1)
+	if i := slices.Index(list, noTLS); i >= 0 && len(list) > 1 {
+		list = slices.Delete(list, i, i+1)
 	}
 	return errors.New(strings.Join(list, "; "))
 }

@@ -86,7 +86,11 @@ func TestPostgresMistakes(t *testing.T) {
 			host(closed + "," + closed), 1, server + `cannot be reached: start it`,
 		},
 		"TLS that the server has not": {
-			change(func(u *url.URL) { u.RawQuery = "sslmode=require" }), 1, server + `cannot be reached: .* \(server refused TLS connection\)$`,
+			change(func(u *url.URL) { u.RawQuery = "sslmode=require" }), 1, server + `speaks no TLS, which --database-url asks for: switch ssl on there, or give another sslmode$`,
+		},
+		"a parameter that the server does not know": {
+			change(func(u *url.URL) { u.RawQuery = "statement_limit=8000" }), 1,
+			server + `does not take a parameter of --database-url: correct it there \(FATAL: unrecognized configuration parameter "statement_limit" \(SQLSTATE 42704\)\)$`,
 		},
 		"a file that is not there": {
 			change(func(u *url.URL) { u.RawQuery = "sslmode=verify-full&sslrootcert=/none" }), 1,
@@ -117,6 +121,11 @@ func TestPostgresMistakes(t *testing.T) {
 		mustKeepSecret(t, runEnv(t, on(weak), serve(filepath.Join(t.TempDir(), "data"))...)).refused(t, 1, says+`permission denied for schema public \(SQLSTATE 42501\)\)$`)
 		cluster.Exec(t, database, "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
 		mustKeepSecret(t, runEnv(t, on(weak), "migrate")).refused(t, 1, says+`no schema has been selected to create in \(SQLSTATE 3F000\)\)$`)
+	})
+	t.Run("a time limit that is none", func(t *testing.T) {
+		const says = server + `does not take a parameter of --database-url: correct it there \(FATAL: invalid value for parameter "statement_timeout": "soon" \(SQLSTATE 22023\)\)$`
+		soon := change(func(u *url.URL) { u.RawQuery = "statement_timeout=soon" })
+		mustKeepSecret(t, runEnv(t, on(soon), serve(filepath.Join(t.TempDir(), "data"))...)).refused(t, 1, says)
 	})
 	t.Run("the right one", func(t *testing.T) {
 		p := start(t, on(database), serve(filepath.Join(t.TempDir(), "data"))...)
