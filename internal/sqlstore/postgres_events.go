@@ -40,9 +40,11 @@ func pendingEvents(c conn, m grahak.MerchantID, limit int) ([]grahak.Event, erro
 	}
 	// An earlier revision of a customer may stand behind the limit.
 	var subjects []string
+	latest := make(map[string]int64)
 	for _, e := range list {
 		if e.Revision > 1 {
 			subjects = append(subjects, e.Subject)
+			latest[e.Subject] = max(latest[e.Subject], e.Revision)
 		}
 	}
 	if len(subjects) == 0 {
@@ -50,7 +52,12 @@ func pendingEvents(c conn, m grahak.MerchantID, limit int) ([]grahak.Event, erro
 	}
 	rest, err := queryAll(c, scanEvent, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND id > $2 AND subject = ANY($3) ORDER BY id`,
 		string(m), string(list[len(list)-1].ID), subjects)
-	return append(list, rest...), err
+	for _, e := range rest {
+		if e.Revision < latest[e.Subject] {
+			list = append(list, e)
+		}
+	}
+	return list, err
 }
 
 // CountPending implements [grahak.EventStore].
@@ -138,9 +145,10 @@ func (s *Postgres) ordered(tx conn, m grahak.MerchantID) (bool, error) {
 }
 
 // moveEvents gives events their positions, and returns those that changed what
-// their customers are searched by.
+// their customers are searched by. The range is that of their ids: a planner that
+// takes what is pending for little would compare all of it with each of them.
 const moveEvents = `WITH places AS (SELECT * FROM unnest($2::bytea[], $3::bigint[]) AS places (id, position)),
-	moved AS (DELETE FROM pending_events AS p USING places WHERE p.merchant_id = $1 AND p.id = places.id
+	moved AS (DELETE FROM pending_events AS p USING places WHERE p.merchant_id = $1 AND p.id >= $4 AND p.id <= $5 AND p.id = places.id
 		RETURNING p.merchant_id, places.position, p.id, p.type, p.subject, p.revision, p.changed, p.actor, p.request_id, p.at, p.reindex, p.old_email, p.old_mobile),
 	kept AS (INSERT INTO events (merchant_id, position, id, type, subject, revision, changed, actor, request_id, at)
 		SELECT merchant_id, position, id, type, subject, revision, changed, actor, request_id, at FROM moved ORDER BY position)
@@ -202,7 +210,7 @@ func (s *Postgres) moveEvents(tx tx, m grahak.MerchantID, segment grahak.ChainSe
 			}
 		}
 		return nil
-	}, moveEvents, string(m), ids, positions)
+	}, moveEvents, string(m), ids, positions, slices.Min(ids), slices.Max(ids))
 	if err != nil {
 		return err
 	}
