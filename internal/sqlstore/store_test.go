@@ -27,13 +27,15 @@ func TestStore(t *testing.T) {
 	t.Parallel()
 	statements := make(map[string]bool)
 	storetest.Run(t, func(t testing.TB) (grahak.Store, func() grahak.Store) {
-		s := MustOpen(t, sqlstore.SQLiteConfig{})
+		// On a busy machine a process may wait long for the others.
+		const lockWait = 30 * time.Second
+		s := MustOpen(t, sqlstore.SQLiteConfig{LockWait: lockWait})
 		t.Cleanup(func() {
 			for _, query := range s.Statements() {
 				statements[query] = true
 			}
 		})
-		return s, func() grahak.Store { return MustOpen(t, sqlstore.SQLiteConfig{Path: s.Path(), Beside: true}) }
+		return s, func() grahak.Store { return MustOpen(t, sqlstore.SQLiteConfig{Path: s.Path(), Beside: true, LockWait: lockWait}) }
 	})
 	t.Run("query plans", func(t *testing.T) { checkPlans(t, statements) })
 	t.Run("one merchant", func(t *testing.T) { checkMerchants(t, statements) })

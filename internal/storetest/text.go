@@ -52,7 +52,7 @@ func orderOfIDs(r *rig) {
 	descending := slices.Clone(ascending)
 	slices.Reverse(descending)
 	const page = 4
-	for _, ordered := range []int{0, len(alike) / 2, all} {
+	for _, ordered := range []int{0, len(alike) / 2} {
 		if ordered > 0 {
 			r.must(second(r.order(own, ordered)))
 		}
@@ -97,23 +97,29 @@ func alikeIDs(r *rig) {
 	r.MustMerchant(own)
 	customers := r.MustAlike(own)
 	r.must(second(r.order(own, len(customers)/2)))
+	stored := func() []grahak.CustomerRecord {
+		r.Helper()
+		list, err := r.store.CustomersAfter(r.Context(), own, "", all)
+		r.must(err)
+		return list
+	}
+	want := slices.Clone(customers)
 	for i, c := range customers {
-		want := r.MustState(own)
 		token := r.token(own, c.ID)
 		if i%2 == 0 {
 			r.must(r.store.PutToken(r.Context(), own, token))
 			r.MustErase(own, c.ID)
 			r.wantNoToken("a token of an erased customer", token)
-			want.Customers = slices.DeleteFunc(want.Customers, func(x grahak.CustomerRecord) bool { return x.ID == c.ID })
+			want = slices.DeleteFunc(want, func(x grahak.CustomerRecord) bool { return x.ID == c.ID })
 		} else {
 			next := r.next(c)
 			done, err := r.store.UpdateCustomer(r.Context(), own, next, r.updated(next), &token)
 			r.must(err)
 			r.wantEqual("done", done, true)
 			r.wantToken(token)
-			want.Customers[slices.IndexFunc(want.Customers, func(x grahak.CustomerRecord) bool { return x.ID == c.ID })] = next
+			want[slices.IndexFunc(want, func(x grahak.CustomerRecord) bool { return x.ID == c.ID })] = next
 		}
-		r.wantEqual(fmt.Sprintf("the customers after a change of %q", c.ID), r.MustState(own).Customers, want.Customers)
+		r.wantEqual(fmt.Sprintf("the customers after a change of %q", c.ID), stored(), want)
 		events, err := r.store.EventsOf(r.Context(), own, string(c.ID))
 		r.must(err)
 		r.wantEqual(fmt.Sprintf("the number of events of %q", c.ID), len(events), 2)
@@ -123,9 +129,8 @@ func alikeIDs(r *rig) {
 // strange is text that breaks programs: it holds what ends strings, what quotes
 // and escapes, what stands for other text, and what is no text.
 var strange = []string{
-	"\x00", "cst_\x00", "cst_a\x00b", "cst_0000000000000001\x00", `\`, `cst_\x41`, `\x6373745f`, `cst_\\`, `cst_\000`, "cst_'", "cst_''", `cst_"`,
-	"x'; DROP TABLE customers; --", "$1", "cst_%", "cst_*", "cst_\xff", "\xff\xfe", "cst_\xc3", "cst_a\xc3(", "cst_\xed\xa0\x80", "cst_\xf4\x90\x80\x80",
-	"cst_\U0010FFFF", "cst_\u202e", "cst_\r\n", " ", "\ufeffcst_", "NULL", "{}", "{\"a\"}", strings.Repeat("cst_", 1<<14),
+	"\x00", "cst_a\x00b", "cst_0000000000000001\x00", `\`, `cst_\x41`, `cst_\\`, `cst_\000`, "cst_'", `cst_"`, "x'; DROP TABLE customers; --", "$1", "cst_%",
+	"cst_\xff", "\xff\xfe", "cst_a\xc3(", "cst_\xed\xa0\x80", "cst_\U0010FFFF", "cst_\u202e", "cst_\r\n", " ", "NULL", `{"a"}`, strings.Repeat("cst_", 1<<14),
 }
 
 // strangeIDs asks for customers, keys and merchants by text that nobody's id is:
