@@ -35,7 +35,9 @@ func TestStore(t *testing.T) {
 				statements[query] = true
 			}
 		})
-		return s, func() grahak.Store { return MustOpen(t, sqlstore.SQLiteConfig{Path: s.Path(), Beside: true, LockWait: lockWait}) }
+		return s, func() grahak.Store {
+			return MustOpen(t, sqlstore.SQLiteConfig{Path: s.Path(), Beside: true, LockWait: lockWait})
+		}
 	})
 	t.Run("query plans", func(t *testing.T) { checkPlans(t, statements) })
 	t.Run("one merchant", func(t *testing.T) { checkMerchants(t, statements) })
