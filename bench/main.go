@@ -45,11 +45,16 @@ func main() {
 	flag.IntVar(&o.large, "large", 1_000_000, "how many `customers` the large store has; with -postgres, how many the table has at last")
 	flag.StringVar(&o.profile, "profile", "", "also profile Grahak under each kind of request, into this `folder`")
 	flag.BoolVar(&o.strict, "strict", false, "fail if a bar is not met")
+	plotFile := flag.String("scale", "", "only calculate: print the table of docs/scale.md, and write its plot into this `file`")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder and the log")
 	flag.Parse()
 	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && o.postgres {
 		flag.Usage()
 		os.Exit(2)
+	}
+	if *plotFile != "" {
+		fail(writeScale(os.Stdout, *plotFile))
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
