@@ -68,19 +68,21 @@ func masterKeyNamedLate(r *rig) {
 	r.wantMasterKey("the first name again, with a merchant", "mk_1", "mk_2")
 }
 
-// masterKeyNamedByMany has many name a key of their own and make a merchant
-// under the one that they are told of, all at once. The name can be replaced
-// until the first of them has a merchant; then all are told of that one.
+// masterKeyNamedByMany has many name a key of their own, once each, and make a
+// merchant under the one that they are told of, all at once. The name can be
+// replaced until the first of them has a merchant; then all are told of that one.
 func masterKeyNamedByMany(r *rig) {
 	told := make([]string, parallel)
 	r.wantOutcomes(r.together(parallel, func(r *rig, i int) error {
 		m := grahak.Merchant{ID: grahak.MerchantID(fmt.Sprintf("acme-%d", i)), IPMode: grahak.IPModeOff, CreatedAt: r.now()}
-		// The others may take the name away again and again, but not for ever.
-		for range 10 * parallel {
+		name := fmt.Sprintf("mk_%d", i)
+		// Each of the others may take the name away once.
+		for range parallel {
 			var err error
-			if told[i], err = r.store.MasterKeyID(r.Context(), fmt.Sprintf("mk_%d", i)); err != nil {
+			if told[i], err = r.store.MasterKeyID(r.Context(), name); err != nil {
 				return err
 			}
+			name = ""
 			err = r.store.CreateMerchant(r.Context(), m, r.keyset(m.ID, told[i]), r.event(grahak.EventMerchantCreated, "", 0))
 			if grahak.CodeOf(err) != grahak.CodeKeyRotated {
 				return err
