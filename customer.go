@@ -14,6 +14,7 @@ type Profile struct {
 	Email             string
 	FirstName         string
 	LastName          string
+	Metadata          Metadata
 }
 
 // Customer is one customer of one merchant.
@@ -44,6 +45,7 @@ type CustomerInput struct {
 	Email             Input
 	FirstName         Input
 	LastName          Input
+	Metadata          MetadataInput
 }
 
 // validator collects the refused fields of one request.
@@ -107,6 +109,7 @@ func NewProfile(in CustomerInput, countryCode string) (Profile, error) {
 		Email:             v.check(FieldEmail, in.Email, validEmail),
 		FirstName:         v.check(FieldFirstName, in.FirstName, validName),
 		LastName:          v.check(FieldLastName, in.LastName, validName),
+		Metadata:          v.metadata(Metadata{}, in.Metadata),
 	}
 	if p.MobileCountryCode == "" {
 		p.MobileCountryCode = countryCode
@@ -117,8 +120,8 @@ func NewProfile(in CustomerInput, countryCode string) (Profile, error) {
 // Apply returns p with the given fields of in put over it, and the fields
 // whose value changed (wire.md §3). Only given fields are validated, and the
 // reference is never changed. A blank optional field is cleared, a blank
-// country code leaves the old one, a blank mobile number is refused. It
-// returns a [CodeInvalidField] error that names every refused field.
+// country code leaves the old one, a blank mobile number is refused. The keys
+// of metadata that are given are put over those there are. It returns a [CodeInvalidField] error that names every refused field.
 func (p Profile) Apply(in CustomerInput) (Profile, []Field, error) {
 	var v validator
 	next := p
@@ -139,6 +142,7 @@ func (p Profile) Apply(in CustomerInput) (Profile, []Field, error) {
 	if in.LastName.Given {
 		next.LastName = v.check(FieldLastName, in.LastName, validName)
 	}
+	next.Metadata = v.metadata(p.Metadata, in.Metadata)
 	if err := v.err(); err != nil {
 		return p, nil, err
 	}
@@ -158,6 +162,7 @@ func (p Profile) diff(q Profile) []Field {
 		{FieldEmail, p.Email == q.Email},
 		{FieldFirstName, p.FirstName == q.FirstName},
 		{FieldLastName, p.LastName == q.LastName},
+		{FieldMetadata, p.Metadata == q.Metadata},
 	} {
 		if !c.same {
 			changed = append(changed, c.field)

@@ -19,6 +19,7 @@ const (
 	FieldEmail
 	FieldFirstName
 	FieldLastName
+	FieldMetadata
 	FieldCount
 	FieldOffset
 	FieldCursor
@@ -33,6 +34,7 @@ var fieldNames = [...]string{
 	FieldEmail:             "email_address",
 	FieldFirstName:         "first_name",
 	FieldLastName:          "last_name",
+	FieldMetadata:          "metadata",
 	FieldCount:             "count",
 	FieldOffset:            "offset",
 	FieldCursor:            "cursor",

@@ -59,6 +59,7 @@ var fieldNames = [...]string{
 	grahak.FieldEmail:             "email_address",
 	grahak.FieldFirstName:         "first_name",
 	grahak.FieldLastName:          "last_name",
+	grahak.FieldMetadata:          "metadata",
 	grahak.FieldCount:             "count",
 	grahak.FieldOffset:            "offset",
 	grahak.FieldCursor:            "after",

@@ -16,6 +16,7 @@ const (
 	tagEmail
 	tagFirstName
 	tagLastName
+	tagMetadata // the text of grahak.Metadata
 )
 
 var errProfile = errors.New("the opened bytes are not a profile")
@@ -37,6 +38,7 @@ func appendProfile(buf []byte, p grahak.Profile) []byte {
 	put(tagEmail, p.Email)
 	put(tagFirstName, p.FirstName)
 	put(tagLastName, p.LastName)
+	put(tagMetadata, p.Metadata.Text())
 	return buf
 }
 
@@ -68,6 +70,11 @@ func parseProfile(raw []byte) (grahak.Profile, error) {
 			p.FirstName = value
 		case tagLastName:
 			p.LastName = value
+		case tagMetadata:
+			var ok bool
+			if p.Metadata, ok = grahak.ParseMetadata(value); !ok {
+				return grahak.Profile{}, errProfile
+			}
 		default:
 			return grahak.Profile{}, errProfile
 		}

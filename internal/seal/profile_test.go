@@ -43,7 +43,7 @@ func TestParseProfileRefuses(t *testing.T) {
 		"nothing":                    "",
 		"no reference":               "\x04\x03e@e",
 		"an empty reference":         "\x01\x00",
-		"a field of a newer version": "\x01\x01r\x07\x01x",
+		"a field of a newer version": "\x01\x01r\x08\x01x",
 		"tag 0":                      "\x01\x01r\x00\x01x",
 		"a tag without a length":     "\x01\x01r\x02",
 		"a length without an end":    "\x01\xff",
