@@ -32,6 +32,8 @@ const (
 	CodeIPEntryNotFound    Code = "ip_entry_not_found"
 	CodeIPListEmpty        Code = "ip_list_empty"
 	CodeIPListFull         Code = "ip_list_full"
+	CodeInvalidImport      Code = "invalid_import"
+	CodeImportConflict     Code = "import_conflict"
 )
 
 // CodeKeyRotated is between a [Store] and a [Service], which tries again: the
@@ -48,6 +50,7 @@ func Codes() []Code {
 		CodeInvalidMerchant, CodeMerchantExists, CodeMerchantNotFound,
 		CodeInvalidKey, CodeKeyExists, CodeKeyNotFound,
 		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
+		CodeInvalidImport, CodeImportConflict,
 	}
 }
 

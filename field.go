@@ -11,7 +11,8 @@ import (
 // problems with them are reported (wire.md §3).
 type Field uint8
 
-// The fields of a customer, and from FieldCount on those of a list request.
+// The fields of a customer, from FieldCount on those of a list request, and from
+// FieldID on those of an import.
 const (
 	FieldReference Field = iota
 	FieldMobileNumber
@@ -25,6 +26,10 @@ const (
 	FieldCursor
 	FieldCreatedAfter
 	FieldCreatedBefore
+	FieldID
+	FieldCreatedAt
+	FieldUpdatedAt
+	FieldRow // the row as a whole
 )
 
 var fieldNames = [...]string{
@@ -40,6 +45,10 @@ var fieldNames = [...]string{
 	FieldCursor:            "cursor",
 	FieldCreatedAfter:      "created_after",
 	FieldCreatedBefore:     "created_before",
+	FieldID:                "id",
+	FieldCreatedAt:         "created_at",
+	FieldUpdatedAt:         "updated_at",
+	FieldRow:               "row",
 }
 
 // String returns the field's name as it stands in events.
