@@ -1,6 +1,8 @@
 package grahak
 
 import (
+	"errors"
+	"strings"
 	"time"
 )
 
@@ -72,6 +74,22 @@ func (v *validator) require(f Field, in Input, ok func(string) bool) string {
 		return ""
 	}
 	return v.check(f, in, ok)
+}
+
+// add notes the fields that another validator's error names; nil names none.
+func (v *validator) add(err error) {
+	var other *Error
+	if errors.As(err, &other) {
+		v.bad = append(v.bad, other.Fields...)
+	}
+}
+
+// idempotencyKey notes a key that is not allowed.
+func (v *validator) idempotencyKey(o WriteOptions) {
+	notPrintable := func(r rune) bool { return r < ' ' || r > '~' }
+	if len(o.IdempotencyKey) > MaxIdempotencyKey || strings.ContainsFunc(o.IdempotencyKey, notPrintable) {
+		v.bad = append(v.bad, FieldIdempotencyKey)
+	}
 }
 
 // err returns nil, or a [CodeInvalidField] error that names the bad fields.

@@ -34,12 +34,20 @@ const (
 	CodeIPListFull         Code = "ip_list_full"
 	CodeInvalidImport      Code = "invalid_import"
 	CodeImportConflict     Code = "import_conflict"
+
+	CodePreconditionFailed    Code = "precondition_failed"
+	CodeIdempotencyMismatch   Code = "idempotency_mismatch"
+	CodeIdempotencyInProgress Code = "idempotency_in_progress"
 )
 
-// CodeKeyRotated is between a [Store] and a [Service], which tries again: the
-// keys that a write was made with are no longer the newest. No use case returns
-// it.
-const CodeKeyRotated Code = "key_rotated"
+// Codes between a [Store] and a [Service], which no use case returns.
+const (
+	// CodeKeyRotated has the service try again: the keys that a write was made
+	// with are no longer the newest.
+	CodeKeyRotated Code = "key_rotated"
+	// CodeIdempotencyKeyUsed has it look for what the key was used for.
+	CodeIdempotencyKeyUsed Code = "idempotency_key_used"
+)
 
 // Codes returns every code that a use case can return. Edges test themselves
 // against it.
@@ -51,6 +59,7 @@ func Codes() []Code {
 		CodeInvalidKey, CodeKeyExists, CodeKeyNotFound,
 		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
 		CodeInvalidImport, CodeImportConflict,
+		CodePreconditionFailed, CodeIdempotencyMismatch, CodeIdempotencyInProgress,
 	}
 }
 
@@ -67,8 +76,12 @@ type Error struct {
 	// Code is CodeInvalidField.
 	Fields []Field
 	// RetryIn is how long to wait before the same call may work, when Code is
-	// CodeUnavailable; zero when nothing better than "soon" is known.
+	// CodeUnavailable or CodeIdempotencyInProgress; zero when nothing better than
+	// "soon" is known.
 	RetryIn time.Duration
+	// Customer is the customer that exists already, when Code is
+	// CodeDuplicateReference and it is known.
+	Customer CustomerID
 	// Err is the cause, for the log. It is never shown to a client.
 	Err error
 }

@@ -11,7 +11,7 @@ import (
 // problems with them are reported (wire.md §3).
 type Field uint8
 
-// The fields of a customer, from FieldCount on those of a list request, and from
+// The fields of a customer, from FieldCount on what else a request may hold, and from
 // FieldID on those of an import.
 const (
 	FieldReference Field = iota
@@ -26,6 +26,7 @@ const (
 	FieldCursor
 	FieldCreatedAfter
 	FieldCreatedBefore
+	FieldIdempotencyKey
 	FieldID
 	FieldCreatedAt
 	FieldUpdatedAt
@@ -49,6 +50,7 @@ var fieldNames = [...]string{
 	FieldCreatedAt:         "created_at",
 	FieldUpdatedAt:         "updated_at",
 	FieldRow:               "row",
+	FieldIdempotencyKey:    "idempotency_key",
 }
 
 // String returns the field's name as it stands in events.

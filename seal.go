@@ -32,6 +32,9 @@ const (
 	IndexMobile    IndexPurpose = "mobile"
 	IndexCursor    IndexPurpose = "cursor"
 	IndexChain     IndexPurpose = "chain"
+	// Of an idempotency key, and of all that the request with it said.
+	IndexIdempotencyKey     IndexPurpose = "idempotency key"
+	IndexIdempotencyRequest IndexPurpose = "idempotency request"
 )
 
 // Keyset is a merchant's sealing keys, wrapped under a master key. Its sealing

@@ -42,6 +42,9 @@ type Config struct {
 	// CountryCode is the mobile country code of customers made without one,
 	// 1–4 digits; default "91" (wire.md §3).
 	CountryCode string
+	// IdempotencyKeep is how long an idempotency key has an effect; default
+	// [DefaultIdempotencyKeep].
+	IdempotencyKeep time.Duration
 	// Clock tells the time; default [SystemClock].
 	Clock Clock
 	// Random is a cryptographic source of ids, keys and tokens, safe for
@@ -64,7 +67,10 @@ type Service struct {
 	log         *slog.Logger
 	access      *accessCache
 	nodes       *nodes
+	running     running
 	maxScan     int // but for tests the constant
+
+	idempotencyKeep time.Duration
 
 	customerTicks, keyTicks, eventTicks ticks
 }
@@ -83,6 +89,11 @@ func NewService(cfg Config) (_ *Service, err error) {
 		random:      cfg.Random,
 		log:         cfg.Logger,
 		maxScan:     maxScan,
+
+		idempotencyKeep: cfg.IdempotencyKeep,
+	}
+	if s.idempotencyKeep == 0 {
+		s.idempotencyKeep = DefaultIdempotencyKeep
 	}
 	if s.environment == "" {
 		s.environment = Sandbox
@@ -195,7 +206,10 @@ func (s *Service) housekeeping(ctx context.Context) {
 			s.flushTouches(context.WithoutCancel(ctx))
 		case <-prune.C:
 			if s.nodes.owns("tokens") {
-				s.pruneTokens(ctx)
+				s.prune(ctx, "tokens", s.store.PruneTokens)
+			}
+			if s.nodes.owns("idempotency keys") {
+				s.prune(ctx, "idempotency keys", s.store.PruneIdempotency)
 			}
 		}
 	}
@@ -211,13 +225,13 @@ func (s *Service) flushTouches(ctx context.Context) {
 	}
 }
 
-// pruneTokens deletes expired tokens in batches, so that the deletion of many
-// never holds the store's writer for long.
-func (s *Service) pruneTokens(ctx context.Context) {
+// prune deletes what has expired in batches, so that the deletion of many never
+// holds the store's writer for long.
+func (s *Service) prune(ctx context.Context, what string, batch func(context.Context, time.Time, int) (int, error)) {
 	for ctx.Err() == nil {
-		n, err := s.store.PruneTokens(ctx, s.clock.Now(), pruneBatch)
+		n, err := batch(ctx, s.clock.Now(), pruneBatch)
 		if err != nil {
-			s.log.Error("cannot prune expired tokens", "error", err)
+			s.log.Error("cannot delete expired "+what, "error", err)
 			return
 		}
 		if n < pruneBatch {

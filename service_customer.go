@@ -3,6 +3,7 @@ package grahak
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -11,18 +12,51 @@ import (
 type CustomerResult struct {
 	Customer Customer
 	Token    *Token
+	// Created is set if the request made the customer.
+	Created bool
+	// Replayed is set if the request had taken effect before, and this is its
+	// answer again. Of an erased customer it has the id only.
+	Replayed bool
 }
 
-// CreateCustomer makes a customer, with a token if token is set. Codes:
-// [CodeInsufficientScope], [CodeInvalidField], [CodeDuplicateReference].
-func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput, token bool) (CustomerResult, error) {
+// Version returns the version of the customer.
+func (c Customer) Version() Version { return Version{Customer: c.ID, Revision: c.Revision} }
+
+// CreateCustomer makes a customer. Codes: [CodeInsufficientScope],
+// [CodeInvalidField]; [CodeDuplicateReference], with the customer that has the
+// reference if it is still there; those of an idempotency key, see [WriteOptions].
+func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput, o WriteOptions) (CustomerResult, error) {
 	if err := c.may(ScopeWrite); err != nil {
 		return CustomerResult{}, err
 	}
+	var v validator
 	p, err := NewProfile(in, s.countryCode)
-	if err != nil {
+	v.add(err)
+	v.idempotencyKey(o)
+	if err := v.err(); err != nil {
 		return CustomerResult{}, err
 	}
+	result, err := s.write(ctx, writing{
+		Caller: c, WriteOptions: o, operation: "create", in: in, tryFirst: true,
+		attempt: func(key *IdempotencyRecord) (CustomerResult, bool, error) {
+			result, err := s.create(ctx, c, p, o.Token, key)
+			return result, true, err
+		},
+	})
+	var known *Error
+	if errors.As(err, &known) && known.Code == CodeDuplicateReference {
+		// It says who has the reference. Should that not be known, it is a
+		// duplicate all the same.
+		if record, err := s.recordOf(ctx, c.Merchant, p.Reference); err == nil {
+			return result, &Error{Code: CodeDuplicateReference, Message: known.Message, Customer: record.ID}
+		}
+	}
+	return result, err
+}
+
+// create makes a customer, with the idempotency key that the request had unless
+// that is nil.
+func (s *Service) create(ctx context.Context, c Caller, p Profile, token bool, key *IdempotencyRecord) (CustomerResult, error) {
 	now := s.now()
 	id, err := newID(customerPrefix, s.customerTicks.at(now), s.random)
 	if err != nil {
@@ -34,8 +68,8 @@ func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput
 		return CustomerResult{}, err
 	}
 	event.Revision = customer.Revision
-	result := CustomerResult{Customer: customer}
-	issued, err := s.issue(c.Merchant, customer.ID, token, &result)
+	result := CustomerResult{Customer: customer, Created: true}
+	besides, err := s.besides(c.Merchant, token, key, OutcomeCreated, &result)
 	if err != nil {
 		return CustomerResult{}, err
 	}
@@ -44,12 +78,86 @@ func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput
 		if err != nil {
 			return err
 		}
-		return s.store.CreateCustomer(ctx, c.Merchant, record, event, issued)
+		return s.store.CreateCustomer(ctx, c.Merchant, record, event, besides)
 	})
 	if err != nil {
 		return CustomerResult{}, err
 	}
 	return result, nil
+}
+
+// EnsureCustomer returns the customer with the given reference, and makes it if
+// there is none; of those who ask at once, one makes it. If update is set, the
+// given fields of in are put over a customer that there is. The reference in in is
+// ignored. Codes: [CodeInsufficientScope], [CodeInvalidField];
+// [CodePreconditionFailed], also where there is no customer; those of an
+// idempotency key, see [WriteOptions].
+func (s *Service) EnsureCustomer(ctx context.Context, c Caller, reference string, in CustomerInput, update bool, o WriteOptions) (CustomerResult, error) {
+	if err := c.may(ScopeWrite); err != nil {
+		return CustomerResult{}, err
+	}
+	in.Reference = Input{Value: reference, Given: true}
+	var v validator
+	v.require(FieldReference, in.Reference, validReference)
+	// What is wrong with a value is said whether there is a customer or not. That
+	// the number is missing matters only where it is needed.
+	changes := in
+	if !in.MobileNumber.Malformed && isBlank(in.MobileNumber.Value) && !update {
+		changes.MobileNumber = Input{}
+	}
+	_, _, err := (Profile{}).Apply(changes)
+	v.add(err)
+	v.idempotencyKey(o)
+	if err := v.err(); err != nil {
+		return CustomerResult{}, err
+	}
+	operation := "ensure"
+	if update {
+		operation = "ensure and update"
+	}
+	return s.write(ctx, writing{
+		Caller: c, WriteOptions: o, operation: operation, target: reference, in: in,
+		attempt: func(key *IdempotencyRecord) (CustomerResult, bool, error) {
+			return s.tryEnsure(ctx, c, in, update, o, key)
+		},
+	})
+}
+
+// tryEnsure reports false if another write of the customer came first.
+func (s *Service) tryEnsure(ctx context.Context, c Caller, in CustomerInput, update bool, o WriteOptions, key *IdempotencyRecord) (CustomerResult, bool, error) {
+	reference := in.Reference.Value
+	record, err := s.recordOf(ctx, c.Merchant, reference)
+	if CodeOf(err) == CodeCustomerNotFound {
+		if o.Match != nil {
+			return CustomerResult{}, false, errPreconditionFailed
+		}
+		p, err := NewProfile(in, s.countryCode)
+		if err != nil {
+			return CustomerResult{}, false, err
+		}
+		result, err := s.create(ctx, c, p, o.Token, key)
+		if CodeOf(err) == CodeDuplicateReference {
+			return CustomerResult{}, false, nil
+		}
+		return result, true, err
+	}
+	if err != nil {
+		return CustomerResult{}, false, err
+	}
+	customer, err := s.openFound(ctx, c.Merchant, reference, record)
+	if err == nil && !update {
+		in = CustomerInput{}
+	}
+	var result CustomerResult
+	done := false
+	if err == nil {
+		result, done, err = s.tryUpdate(ctx, c, customer, in, o, key)
+	}
+	if CodeOf(err) == CodeCustomerNotFound {
+		// It was erased in between, so it is to be made.
+		return CustomerResult{}, false, nil
+	}
+	return result, done, err
 }
 
 // Customer returns the customer whose id or else whose reference is ref, with a
@@ -68,51 +176,44 @@ func (s *Service) Customer(ctx context.Context, c Caller, ref string, token bool
 		return CustomerResult{}, err
 	}
 	result := CustomerResult{Customer: customer}
-	issued, err := s.issue(c.Merchant, customer.ID, token, &result)
-	if err != nil {
-		return CustomerResult{}, err
-	}
-	if issued != nil {
-		if err := s.store.PutToken(ctx, c.Merchant, *issued); err != nil {
-			return CustomerResult{}, err
-		}
-	}
-	return result, nil
+	err = s.issueNow(ctx, c.Merchant, token, &result)
+	return result, err
 }
 
-// updateAttempts bounds how often an update that loses a race against another
-// update of the same customer starts again. A loser means that a winner made
-// progress, so running out takes that many rivals on one customer at once.
-const updateAttempts = 64
-
-var errTooManyUpdates = Unavailable("too many updates of one customer at once", time.Second, nil)
-
 // UpdateCustomer puts the given fields of in over the customer whose id or else
-// whose reference is ref, with a token if token is set. When no value changes,
-// nothing is written and the time of update stays. Codes:
-// [CodeInsufficientScope], [CodeInvalidField], [CodeCustomerNotFound].
-func (s *Service) UpdateCustomer(ctx context.Context, c Caller, ref string, in CustomerInput, token bool) (CustomerResult, error) {
+// whose reference is ref. When no value changes, nothing is written of the customer
+// and the time of update stays. Codes: [CodeInsufficientScope], [CodeInvalidField],
+// [CodeCustomerNotFound], [CodePreconditionFailed]; those of an idempotency key, see
+// [WriteOptions].
+func (s *Service) UpdateCustomer(ctx context.Context, c Caller, ref string, in CustomerInput, o WriteOptions) (CustomerResult, error) {
 	if err := c.may(ScopeWrite); err != nil {
 		return CustomerResult{}, err
 	}
 	// Validation comes before the look-up, so that a bad field is 400 even for
 	// an unknown customer.
-	if _, _, err := (Profile{}).Apply(in); err != nil {
+	var v validator
+	_, _, err := (Profile{}).Apply(in)
+	v.add(err)
+	v.idempotencyKey(o)
+	if err := v.err(); err != nil {
 		return CustomerResult{}, err
 	}
-	for range updateAttempts {
-		result, done, err := s.tryUpdate(ctx, c, ref, in, token)
-		if done || err != nil {
-			return result, err
-		}
-	}
-	return CustomerResult{}, errTooManyUpdates
+	return s.write(ctx, writing{
+		Caller: c, WriteOptions: o, operation: "update", target: ref, in: in,
+		attempt: func(key *IdempotencyRecord) (CustomerResult, bool, error) {
+			customer, err := s.find(ctx, c.Merchant, ref)
+			if err != nil {
+				return CustomerResult{}, false, err
+			}
+			return s.tryUpdate(ctx, c, customer, in, o, key)
+		},
+	})
 }
 
-// tryUpdate reports false if another update of the customer came first.
-func (s *Service) tryUpdate(ctx context.Context, c Caller, ref string, in CustomerInput, token bool) (CustomerResult, bool, error) {
-	customer, err := s.find(ctx, c.Merchant, ref)
-	if err != nil {
+// tryUpdate puts the given fields of in over customer. It reports false if another
+// write of the customer came first.
+func (s *Service) tryUpdate(ctx context.Context, c Caller, customer Customer, in CustomerInput, o WriteOptions, key *IdempotencyRecord) (CustomerResult, bool, error) {
+	if err := o.Match.check(customer.Version()); err != nil {
 		return CustomerResult{}, false, err
 	}
 	p, changed, err := customer.Apply(in)
@@ -120,15 +221,15 @@ func (s *Service) tryUpdate(ctx context.Context, c Caller, ref string, in Custom
 		return CustomerResult{}, false, err
 	}
 	result := CustomerResult{Customer: customer}
-	issued, err := s.issue(c.Merchant, customer.ID, token, &result)
-	if err != nil {
-		return CustomerResult{}, false, err
-	}
 	if len(changed) == 0 {
-		if issued != nil {
-			err = s.store.PutToken(ctx, c.Merchant, *issued)
+		if err := s.issueNow(ctx, c.Merchant, o.Token, &result); err != nil {
+			return CustomerResult{}, false, err
 		}
-		return result, true, err
+		if key != nil {
+			key.Outcome, key.Customer = OutcomeFound, customer.ID
+			err = s.store.PutIdempotency(ctx, c.Merchant, *key)
+		}
+		return result, err == nil, err
 	}
 	now := s.now()
 	customer.Profile = p
@@ -144,13 +245,17 @@ func (s *Service) tryUpdate(ctx context.Context, c Caller, ref string, in Custom
 		return CustomerResult{}, false, err
 	}
 	event.Revision, event.Changed = customer.Revision, changed
+	besides, err := s.besides(c.Merchant, o.Token, key, OutcomeFound, &result)
+	if err != nil {
+		return CustomerResult{}, false, err
+	}
 	var done bool
 	err = s.underNewestKey(func() error {
 		record, err := s.seal(ctx, c.Merchant, customer)
 		if err != nil {
 			return err
 		}
-		done, err = s.store.UpdateCustomer(ctx, c.Merchant, record, event, issued)
+		done, err = s.store.UpdateCustomer(ctx, c.Merchant, record, event, besides)
 		return err
 	})
 	if err != nil {
@@ -159,34 +264,61 @@ func (s *Service) tryUpdate(ctx context.Context, c Caller, ref string, in Custom
 	return result, done, nil
 }
 
+// Erasure is the outcome of [Service.EraseCustomer].
+type Erasure struct {
+	Customer CustomerID
+	// Replayed is set if the request had taken effect before.
+	Replayed bool
+}
+
 // EraseCustomer deletes the customer whose id or else whose reference is ref,
-// with everything that is found by it, and returns its id. The events stay:
-// they hold no personal data. Codes: [CodeInsufficientScope],
-// [CodeCustomerNotFound].
-func (s *Service) EraseCustomer(ctx context.Context, c Caller, ref string) (CustomerID, error) {
+// with everything that is found by it. The events stay: they hold no personal
+// data. So do idempotency keys, until they expire. A token cannot be asked for.
+// Codes: [CodeInsufficientScope], [CodeInvalidField], [CodeCustomerNotFound],
+// [CodePreconditionFailed]; those of an idempotency key, see [WriteOptions].
+func (s *Service) EraseCustomer(ctx context.Context, c Caller, ref string, o WriteOptions) (Erasure, error) {
 	if err := c.may(ScopeWrite); err != nil {
-		return "", err
+		return Erasure{}, err
 	}
-	for range updateAttempts {
-		record, err := s.record(ctx, c.Merchant, ref)
-		if err == nil && string(record.ID) != ref {
-			// By its own id a damaged one can be erased, too.
-			_, err = s.openFound(ctx, c.Merchant, ref, record)
-		}
-		if err != nil {
-			return "", err
-		}
-		event, err := s.event(c, EventCustomerErased, string(record.ID), s.now())
-		if err != nil {
-			return "", err
-		}
-		event.Revision = record.Revision + 1
-		done, err := s.store.EraseCustomer(ctx, c.Merchant, record.ID, record.Revision, event)
-		if done || err != nil {
-			return record.ID, err
-		}
+	var v validator
+	v.idempotencyKey(o)
+	if err := v.err(); err != nil {
+		return Erasure{}, err
 	}
-	return "", errTooManyUpdates
+	result, err := s.write(ctx, writing{
+		Caller: c, WriteOptions: o, operation: "erase", target: ref,
+		attempt: func(key *IdempotencyRecord) (CustomerResult, bool, error) {
+			return s.tryErase(ctx, c, ref, o, key)
+		},
+	})
+	return Erasure{Customer: result.Customer.ID, Replayed: result.Replayed}, err
+}
+
+// tryErase reports false if another write of the customer came first.
+func (s *Service) tryErase(ctx context.Context, c Caller, ref string, o WriteOptions, key *IdempotencyRecord) (CustomerResult, bool, error) {
+	record, err := s.record(ctx, c.Merchant, ref)
+	if err == nil && string(record.ID) != ref {
+		// By its own id a damaged one can be erased, too.
+		_, err = s.openFound(ctx, c.Merchant, ref, record)
+	}
+	if err == nil {
+		err = o.Match.check(Version{Customer: record.ID, Revision: record.Revision})
+	}
+	if err != nil {
+		return CustomerResult{}, false, err
+	}
+	event, err := s.event(c, EventCustomerErased, string(record.ID), s.now())
+	if err != nil {
+		return CustomerResult{}, false, err
+	}
+	event.Revision = record.Revision + 1
+	result := CustomerResult{Customer: Customer{ID: record.ID}}
+	besides, err := s.besides(c.Merchant, false, key, OutcomeErased, &result)
+	if err != nil {
+		return CustomerResult{}, false, err
+	}
+	done, err := s.store.EraseCustomer(ctx, c.Merchant, record.ID, record.Revision, event, besides)
+	return result, done, err
 }
 
 // CustomerExport is everything that is held on one customer.
@@ -253,6 +385,16 @@ func (s *Service) record(ctx context.Context, m MerchantID, ref string) (Custome
 		return CustomerRecord{}, err
 	}
 	return s.store.Customer(ctx, m, CustomerID(ref), index)
+}
+
+// recordOf returns the customer with the given reference, which is a valid one.
+// Code: [CodeCustomerNotFound].
+func (s *Service) recordOf(ctx context.Context, m MerchantID, reference string) (CustomerRecord, error) {
+	index, err := s.sealer.Index(ctx, m, IndexReference, reference)
+	if err != nil {
+		return CustomerRecord{}, err
+	}
+	return s.store.Customer(ctx, m, "", index)
 }
 
 // sealAttempts bounds how often a write starts again because the merchant's key
@@ -327,9 +469,9 @@ func (s *Service) openAll(ctx context.Context, m MerchantID, records []CustomerR
 	return customers, nil
 }
 
-// issue makes a token of the customer if wanted, puts it into result and
+// issue makes a token of the customer in result if wanted, puts it there and
 // returns what to store of it.
-func (s *Service) issue(m MerchantID, id CustomerID, wanted bool, result *CustomerResult) (*TokenRecord, error) {
+func (s *Service) issue(m MerchantID, wanted bool, result *CustomerResult) (*TokenRecord, error) {
 	if !wanted {
 		return nil, nil
 	}
@@ -338,5 +480,30 @@ func (s *Service) issue(m MerchantID, id CustomerID, wanted bool, result *Custom
 		return nil, err
 	}
 	result.Token = &token
-	return &TokenRecord{Merchant: m, Customer: id, Hash: HashToken(token.Value), ExpiresAt: token.ExpiresAt}, nil
+	return &TokenRecord{Merchant: m, Customer: result.Customer.ID, Hash: HashToken(token.Value), ExpiresAt: token.ExpiresAt}, nil
+}
+
+// issueNow is issue for a customer of whom nothing else is written.
+func (s *Service) issueNow(ctx context.Context, m MerchantID, wanted bool, result *CustomerResult) error {
+	issued, err := s.issue(m, wanted, result)
+	if err == nil && issued != nil {
+		err = s.store.PutToken(ctx, m, *issued)
+	}
+	if err != nil {
+		*result = CustomerResult{}
+	}
+	return err
+}
+
+// besides returns what is written with the customer in result: a token if one is
+// wanted, and the idempotency key, with the outcome, unless that is nil.
+func (s *Service) besides(m MerchantID, token bool, key *IdempotencyRecord, outcome IdempotencyOutcome, result *CustomerResult) (*Besides, error) {
+	if !token && key == nil {
+		return nil, nil
+	}
+	issued, err := s.issue(m, token, result)
+	if key != nil {
+		key.Outcome, key.Customer = outcome, result.Customer.ID
+	}
+	return &Besides{Token: issued, Key: key}, err
 }

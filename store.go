@@ -51,6 +51,9 @@ type Store interface {
 	// PruneTokens deletes at most limit tokens that expired before now and
 	// returns how many it deleted.
 	PruneTokens(ctx context.Context, now time.Time, limit int) (int, error)
+	// PruneIdempotency deletes at most limit records of idempotency keys that
+	// expired before now and returns how many it deleted.
+	PruneIdempotency(ctx context.Context, now time.Time, limit int) (int, error)
 
 	// AccessVersion returns a number that changes whenever an API key, an IP
 	// list, a merchant or a keyset changes, by any process.
@@ -66,24 +69,36 @@ type Store interface {
 
 // CustomerStore keeps customers and their tokens.
 type CustomerStore interface {
-	// CreateCustomer writes a new customer with its event and, if token is not
-	// nil, a token. Codes: [CodeMerchantNotFound]; [CodeDuplicateReference];
+	// CreateCustomer writes a new customer with its event and what else there is.
+	// Codes: [CodeMerchantNotFound]; [CodeDuplicateReference];
 	// [CodeKeyRotated] if c is not sealed under the merchant's newest key version;
-	// and nothing is written.
-	CreateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, token *TokenRecord) error
+	// [CodeIdempotencyKeyUsed] or [CodeDuplicateReference] if there is a record of
+	// the idempotency key; and nothing is written.
+	CreateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, b *Besides) error
 	// Customer returns the customer whose id is id or else the one whose
 	// reference has the given index. Code: [CodeCustomerNotFound].
 	Customer(ctx context.Context, m MerchantID, id CustomerID, reference Index) (CustomerRecord, error)
 	// UpdateCustomer overwrites what is sealed in the customer c.ID, its indexes
 	// of e-mail address and mobile number, its revision and its time of update,
-	// with the event and, if token is not nil, a token. It reports false, and
-	// writes nothing, if the stored revision is not the one before c.Revision.
-	// Codes: [CodeCustomerNotFound]; [CodeKeyRotated] as in CreateCustomer.
-	UpdateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, token *TokenRecord) (bool, error)
+	// with the event and what else there is. It reports false, and writes nothing,
+	// if the stored revision is not the one before c.Revision, or if there is a
+	// record of the idempotency key.
+	// Codes: [CodeCustomerNotFound]; [CodeKeyRotated] as in CreateCustomer;
+	// [CodeIdempotencyKeyUsed] in place of false.
+	UpdateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, b *Besides) (bool, error)
 	// EraseCustomer deletes the customer, its indexes and its tokens, and writes
-	// the event. It reports false, and writes nothing, if the stored revision is
-	// not the given one. Code: [CodeCustomerNotFound].
-	EraseCustomer(ctx context.Context, m MerchantID, id CustomerID, revision int64, e Event) (bool, error)
+	// the event and the idempotency key, if there is one. It reports false, and
+	// writes nothing, if the stored revision is not the given one, or if there is
+	// a record of the key. Codes: [CodeCustomerNotFound]; [CodeIdempotencyKeyUsed]
+	// in place of false.
+	EraseCustomer(ctx context.Context, m MerchantID, id CustomerID, revision int64, e Event, b *Besides) (bool, error)
+	// Idempotency returns the record of an idempotency key, unless there is none or
+	// it has expired at now.
+	Idempotency(ctx context.Context, m MerchantID, key Index, now time.Time) (r IdempotencyRecord, found bool, err error)
+	// PutIdempotency writes the record of an idempotency key that changed nothing
+	// else. Code: [CodeIdempotencyKeyUsed] if there is one that has not expired at
+	// r.At.
+	PutIdempotency(ctx context.Context, m MerchantID, r IdempotencyRecord) error
 	// Customers returns at most limit customers of a range in descending order
 	// of id, skipping offset; and the number of all customers of the merchant,
 	// as of the same moment.
@@ -106,6 +121,13 @@ type CustomerStore interface {
 	// PutToken writes a token of an existing customer.
 	// Code: [CodeCustomerNotFound].
 	PutToken(ctx context.Context, m MerchantID, token TokenRecord) error
+}
+
+// Besides is what a write of a customer may write besides the customer and the
+// event, in the same transaction. A nil *Besides is nothing.
+type Besides struct {
+	Token *TokenRecord       // nil for none
+	Key   *IdempotencyRecord // nil for none
 }
 
 // CustomerRange is a range of customers. Its zero value is all of them.

@@ -9,6 +9,7 @@ package api
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	openapi "grahak/api"
@@ -58,6 +59,11 @@ func (e *Edge) Serve(x *web.Exchange) error {
 			return e.create(x, caller)
 		}
 		return methodNotAllowed(x, "POST")
+	case routeEnsure:
+		if x.Request.Method == http.MethodPost {
+			return e.ensure(x, caller, t.id)
+		}
+		return methodNotAllowed(x, "POST")
 	case routeCustomer:
 		switch x.Request.Method {
 		case http.MethodGet:
@@ -94,7 +100,7 @@ func (e *Edge) create(x *web.Exchange, caller grahak.Caller) error {
 	if err != nil {
 		return err
 	}
-	result, err := e.service.CreateCustomer(x.Request.Context(), caller, body.customer, body.token)
+	result, err := e.service.CreateCustomer(x.Request.Context(), caller, body.customer, writeOptions(x, body.token))
 	if err != nil {
 		return err
 	}
@@ -103,7 +109,7 @@ func (e *Edge) create(x *web.Exchange, caller grahak.Caller) error {
 }
 
 func (e *Edge) read(x *web.Exchange, caller grahak.Caller, id string) error {
-	result, err := e.service.Customer(x.Request.Context(), caller, id, queryToken(x.Request.URL.RawQuery))
+	result, err := e.service.Customer(x.Request.Context(), caller, id, queryFlag(x, paramToken))
 	if err != nil {
 		return err
 	}
@@ -116,7 +122,7 @@ func (e *Edge) update(x *web.Exchange, caller grahak.Caller, id string) error {
 	if err != nil {
 		return err
 	}
-	result, err := e.service.UpdateCustomer(x.Request.Context(), caller, id, body.customer, body.token)
+	result, err := e.service.UpdateCustomer(x.Request.Context(), caller, id, body.customer, writeOptions(x, body.token))
 	if err != nil {
 		return err
 	}
@@ -124,14 +130,30 @@ func (e *Edge) update(x *web.Exchange, caller grahak.Caller, id string) error {
 	return nil
 }
 
-// erase deletes a customer. A body says nothing more, so it is not read.
-func (e *Edge) erase(x *web.Exchange, caller grahak.Caller, id string) error {
-	erased, err := e.service.EraseCustomer(x.Request.Context(), caller, id)
+// ensure fetches the customer with a reference, or makes it.
+func (e *Edge) ensure(x *web.Exchange, caller grahak.Caller, reference string) error {
+	body, err := readRequest(x)
 	if err != nil {
 		return err
 	}
-	x.Customer = erased
-	x.Buf = appendErased(x.Buf[:0], erased)
+	result, err := e.service.EnsureCustomer(x.Request.Context(), caller, reference, body.customer, body.update, writeOptions(x, body.token))
+	if err != nil {
+		return err
+	}
+	x.Header()["X-Customer-Created"] = []string{strconv.FormatBool(result.Created)}
+	sendCustomer(x, result)
+	return nil
+}
+
+// erase deletes a customer. A body says nothing more, so it is not read.
+func (e *Edge) erase(x *web.Exchange, caller grahak.Caller, id string) error {
+	erased, err := e.service.EraseCustomer(x.Request.Context(), caller, id, writeOptions(x, false))
+	if err != nil {
+		return err
+	}
+	x.Customer = erased.Customer
+	markReplayed(x, erased.Replayed)
+	x.Buf = appendErased(x.Buf[:0], erased.Customer)
 	x.JSON(http.StatusOK, x.Buf)
 	return nil
 }
@@ -149,6 +171,15 @@ func (e *Edge) list(x *web.Exchange, caller grahak.Caller) error {
 
 func sendCustomer(x *web.Exchange, result grahak.CustomerResult) {
 	x.Customer = result.Customer.ID
+	x.Header()["Etag"] = []string{entityTag(result.Customer.Version())}
+	markReplayed(x, result.Replayed)
 	x.Buf = appendResult(x.Buf[:0], result)
 	x.JSON(http.StatusOK, x.Buf)
+}
+
+// markReplayed says that an answer is one to a request that was repeated.
+func markReplayed(x *web.Exchange, replayed bool) {
+	if replayed {
+		x.Header()["Idempotent-Replayed"] = []string{"true"}
+	}
 }

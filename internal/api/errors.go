@@ -42,6 +42,9 @@ var answers = map[grahak.Code]answer{
 	grahak.CodeInvalidAPIKey:      {http.StatusUnauthorized, `{"status":"error","error_code":"access_denied","error_info":{"user_message":"Unauthorized.","developer_message":"Invalid API Key. Please pass a valid and active api key.","code":"UNAUTHORIZED","category":"USER_ERROR"}}`},
 	grahak.CodeIPNotWhitelisted:   {http.StatusForbidden, `{"error":true,"error_message":"Internal Server error.","user_message":"Bad Origin.","error_info":{"code":"BAD_ORIGIN","category":"USER_ERROR","user_message":"Bad Origin.","developer_message":"IP Verification Failed"}}`},
 	grahak.CodeInsufficientScope:  {http.StatusForbidden, `{"error_message":"This API key may not do that.","status":"invalid_request_error","error_code":"insufficient_scope","error_info":{"user_message":"Not allowed.","developer_message":"The API key has read scope; this call needs a key with write scope.","code":"FORBIDDEN","category":"USER_ERROR"}}`},
+	grahak.CodeIdempotencyInProgress: {http.StatusConflict, `{"error_message":"A request with this Idempotency-Key is still in progress.","status":"error","error_code":"idempotency_in_progress","error_info":{"user_message":"Please try again later.","developer_message":"Retry after the Retry-After header with the same Idempotency-Key.","code":"DUPLICATE_REQUEST","category":"USER_ERROR"}}`},
+	grahak.CodePreconditionFailed: {http.StatusPreconditionFailed, `{"error_message":"The customer has changed.","status":"invalid_request_error","error_code":"precondition_failed","error_info":{"user_message":"Please reload and try again.","developer_message":"The If-Match header does not match the customer's current ETag; nothing was changed.","code":"INVALID_ACTION","category":"USER_ERROR"}}`},
+	grahak.CodeIdempotencyMismatch: {http.StatusUnprocessableEntity, `{"error_message":"Idempotency-Key was used with a different request.","status":"invalid_request_error","error_code":"idempotency_mismatch","error_info":{"user_message":"Invalid request params. Please verify your input.","developer_message":"This Idempotency-Key belongs to an earlier, different request; use a new one.","code":"DUPLICATE_REQUEST","category":"USER_ERROR"}}`},
 	codeNotFound:                  {http.StatusNotFound, `{"error_message":"Not Found","status":"invalid_request_error","error_code":"not_found","error_info":{"user_message":"Not found.","developer_message":"No such endpoint.","code":"RESOURCE_NOT_FOUND","category":"USER_ERROR"}}`},
 	codeMethodNotAllowed:          {http.StatusMethodNotAllowed, `{"error_message":"Method Not Allowed","status":"invalid_request_error","error_code":"method_not_allowed","error_info":{"user_message":"Invalid request.","developer_message":"This endpoint does not support the request's method; see the Allow header.","code":"INVALID_ACTION","category":"USER_ERROR"}}`},
 	codeMalformedBody:             {http.StatusBadRequest, `{"error_message":"Bad request.","status":"ERROR","error_code":"Bad request.","error_info":{"user_message":"Bad request.","developer_message":"Failed while parsing your request.","code":"INVALID_INPUT","category":"USER_ERROR"}}`},
@@ -65,6 +68,7 @@ var fieldNames = [...]string{
 	grahak.FieldCursor:            "after",
 	grahak.FieldCreatedAfter:      "created_after",
 	grahak.FieldCreatedBefore:     "created_before",
+	grahak.FieldIdempotencyKey:    "Idempotency-Key",
 }
 
 // Fail implements [web.Edge].
@@ -79,8 +83,13 @@ func (e *Edge) Fail(x *web.Exchange, err error) {
 		x.Code = string(grahak.CodeInternal)
 	case http.StatusUnauthorized:
 		x.Header()["Www-Authenticate"] = basicChallenge
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusConflict:
 		x.RetryAfter(known.RetryIn)
+	}
+	if known.Customer != "" {
+		x.Customer = known.Customer
+		x.Header()["X-Existing-Customer-Id"] = []string{string(known.Customer)}
+		x.Header()["Location"] = []string{customerPath(known.Customer)}
 	}
 	x.Buf = append(x.Buf[:0], a.body...)
 	x.JSON(a.status, x.Buf)

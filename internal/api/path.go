@@ -3,6 +3,8 @@ package api
 import (
 	"net/url"
 	"strings"
+
+	"grahak"
 )
 
 // route is one of the paths below /customers and /v2/customers.
@@ -13,6 +15,7 @@ const (
 	routeCustomers
 	routeCustomer
 	routeCustomersV2
+	routeEnsure
 )
 
 // pattern is the route's name in logs and metrics.
@@ -24,6 +27,8 @@ func (r route) pattern() string {
 		return "/customers/{id}"
 	case routeCustomersV2:
 		return "/v2/customers"
+	case routeEnsure:
+		return "/v2/customers/{object_reference_id}"
 	}
 	return ""
 }
@@ -31,7 +36,7 @@ func (r route) pattern() string {
 // target is where a request goes.
 type target struct {
 	route route
-	id    string // of routeCustomer, decoded
+	id    string // of routeCustomer, or the reference of routeEnsure; decoded
 }
 
 // rawPath returns the path of u as the client wrote it. [url.URL.EscapedPath]
@@ -49,7 +54,8 @@ func rawPath(u *url.URL) string {
 // is inside the API, where a caller must authenticate before anything else is
 // said. The path is taken as it is: nothing is cleaned and nobody redirected.
 // One trailing slash is ignored. What follows /customers/ is an id, slashes
-// and all, unless its last raw segment names a sub-resource (wire.md §1).
+// and all, unless its last raw segment names a sub-resource (wire.md §1); so is what
+// follows /v2/customers/ a reference.
 func parsePath(escaped string) (target, bool) {
 	path := strings.TrimSuffix(escaped, "/")
 	switch {
@@ -57,12 +63,14 @@ func parsePath(escaped string) (target, bool) {
 		return target{route: routeCustomers}, true
 	case path == "/v2/customers":
 		return target{route: routeCustomersV2}, true
-	case strings.HasPrefix(path, "/v2/customers/"):
-		return target{}, true
 	}
+	to := routeCustomer
 	rest, ok := strings.CutPrefix(escaped, "/customers/")
 	if !ok {
-		return target{}, false
+		to = routeEnsure
+		if rest, ok = strings.CutPrefix(escaped, "/v2/customers/"); !ok {
+			return target{}, false
+		}
 	}
 	rest = strings.TrimSuffix(rest, "/")
 	if reserved(rest[strings.LastIndexByte(rest, '/')+1:]) {
@@ -72,8 +80,11 @@ func parsePath(escaped string) (target, bool) {
 	if err != nil || id == "" {
 		return target{}, true
 	}
-	return target{route: routeCustomer, id: id}, true
+	return target{route: to, id: id}, true
 }
+
+// customerPath is the path of a customer.
+func customerPath(id grahak.CustomerID) string { return "/customers/" + string(id) }
 
 // reserved reports whether a path segment names a sub-resource of a customer,
 // existing or to come.

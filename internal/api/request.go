@@ -24,7 +24,9 @@ const maxBody = 64 << 10
 type request struct {
 	customer   grahak.CustomerInput
 	token      bool
-	tokenGiven bool // the body says whether a token is wanted
+	update     bool // of a create-or-fetch: put the fields over a customer that there is
+
+	tokenGiven, updateGiven bool // the body says whether
 
 	seen uint16 // a bit for each parameter that was met, the first of which counts
 }
@@ -47,6 +49,7 @@ const (
 	paramFirstName
 	paramLastName
 	paramToken
+	paramUpdate
 	paramUnknown
 )
 
@@ -67,6 +70,8 @@ func parameterOf(key string) parameter {
 		return paramLastName
 	case "options.get_client_auth_token", "options[get_client_auth_token]", "options_get_client_auth_token":
 		return paramToken
+	case "update":
+		return paramUpdate
 	}
 	return paramUnknown
 }
@@ -96,6 +101,8 @@ func (q *request) setParameter(p parameter, v value) {
 		q.customer.LastName = in
 	case paramToken:
 		q.token, q.tokenGiven = isTrue(v.text), in.Given
+	case paramUpdate:
+		q.update, q.updateGiven = isTrue(v.text), in.Given
 	}
 }
 
@@ -110,7 +117,7 @@ func unlessAbsent(in grahak.Input) grahak.Input {
 
 func isTrue(s string) bool { return s == "1" || strings.EqualFold(s, "true") }
 
-// readRequest decodes the body of x, and the one parameter that may also stand
+// readRequest decodes the body of x, and the parameters that may also stand
 // in the query. Its checks are in the order of wire.md §2: size, type, syntax.
 func readRequest(x *web.Exchange) (*request, error) {
 	body, err := x.ReadBody(maxBody)
@@ -131,7 +138,10 @@ func readRequest(x *web.Exchange) (*request, error) {
 		}
 	}
 	if !q.tokenGiven {
-		q.token = queryToken(x.Request.URL.RawQuery)
+		q.token = queryFlag(x, paramToken)
+	}
+	if !q.updateGiven {
+		q.update = queryFlag(x, paramUpdate)
 	}
 	return q, nil
 }
@@ -224,12 +234,12 @@ type cutOff struct{}
 
 func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// queryToken reports whether a query asks for a token. What cannot be decoded
+// queryFlag reports whether a parameter of the query is true. What cannot be decoded
 // is ignored, as unknown keys are.
-func queryToken(query string) bool {
+func queryFlag(x *web.Exchange, p parameter) bool {
 	wanted, given := false, false
-	_ = eachPair(query, func(key string, v value) {
-		if !given && parameterOf(key) == paramToken {
+	_ = eachPair(x.Request.URL.RawQuery, func(key string, v value) {
+		if !given && parameterOf(key) == p {
 			wanted, given = isTrue(v.text), true
 		}
 	})

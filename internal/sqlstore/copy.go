@@ -119,6 +119,7 @@ var copyTables = []copyTable{
 	{name: "ip_list", key: "merchant_id, prefix", columns: "merchant_id, prefix, label, added_by, created_at", order: "merchant_id, convert_to(prefix, 'UTF8')"},
 	{name: "customers", key: "merchant_id, id", columns: "merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at"},
 	{name: "client_auth_tokens", key: "merchant_id, customer_id, hash", columns: "merchant_id, customer_id, hash, expires_at"},
+	{name: "idempotency_keys", key: "merchant_id, key_index", columns: "merchant_id, key_index, request_index, outcome, customer_id, expires_at"},
 	{
 		name: "events", key: "merchant_id, position", columns: "merchant_id, position, id, " + copiedEvent,
 		source: `(SELECT * FROM events AS e WHERE position <= ` + fmt.Sprintf(chainEnd, "e.merchant_id") + `)`,

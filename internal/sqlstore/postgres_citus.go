@@ -15,7 +15,7 @@ import (
 var (
 	citusReference   = []string{"instance", "nodes", "merchants", "api_keys", "ip_list"}
 	citusDistributed = []string{
-		"keysets", "customers", "client_auth_tokens", "pending_events", "events", "event_chain",
+		"keysets", "customers", "client_auth_tokens", "idempotency_keys", "pending_events", "events", "event_chain",
 		"lookup_runs", "lookup_blocks", "unordered",
 	}
 )

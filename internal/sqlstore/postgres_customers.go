@@ -24,21 +24,81 @@ const (
 	turnToken  = "\x00"
 )
 
-// The created customer's insert feeds its event's and its token's.
+// customerStatements are the statements that write a customer of one kind, by what
+// they write besides: a sum of withToken and withKey.
+type customerStatements [4]string
+
+// newCustomerStatements returns the statements of a change, whose CTEs end with
+// made, the customer as it was written, and whose event is inserted from that.
+// Parameters from next on are those that [customerStatements.with] adds. guard is a
+// condition that the change has to make its own, unless it is empty.
+func newCustomerStatements(next int, change func(guard string) string, event string) (list customerStatements) {
+	for i := range list {
+		n, guard, ctes := next, "", ""
+		if i&withToken != 0 {
+			ctes += fmt.Sprintf(`, issued AS (INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, $%d, $%d, $%d FROM made)`, n, n+1, n+2)
+			n += 3
+		}
+		if i&withKey != 0 {
+			guard = fmt.Sprintf(`NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE merchant_id = $1 AND key_index = $%d AND expires_at > $%d)`, n, n+1)
+			ctes += fmt.Sprintf(`, kept AS (`+keepIdempotency+`SELECT merchant_id, $%d, $%d, $%d, $%d, $%d FROM made`+orReplaceExpired+`)`, n, n+2, n+3, n+4, n+5, n+1) // the parameters in the order in which they stand there
+		}
+		list[i] = change(guard) + ctes + event
+	}
+	return list
+}
+
+// A request that has the same key as one that is being written waits here, and then
+// fails for want of a request_index: so what it wrote before that is undone.
 const (
-	createdCustomer = `WITH made AS (INSERT INTO customers (merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (merchant_id, reference_index) DO NOTHING RETURNING merchant_id, id)`
-	createdEvent = ` INSERT INTO pending_events (` + pendingColumns + `, reindex)
-		SELECT merchant_id, $11, $12, id, $13, $14, $15, $16, $17, 1 FROM made`
-	createCustomer          = createdCustomer + createdEvent
-	createCustomerWithToken = createdCustomer + `, told AS (` + createdEvent + `)
-		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, $18, $19, $20 FROM made`
+	keepIdempotency  = `INSERT INTO idempotency_keys (merchant_id, key_index, request_index, outcome, customer_id, expires_at) `
+	orReplaceExpired = ` ON CONFLICT (merchant_id, key_index) DO UPDATE SET
+		request_index = CASE WHEN idempotency_keys.expires_at <= $%d THEN excluded.request_index END,
+		outcome = excluded.outcome, customer_id = excluded.customer_id, expires_at = excluded.expires_at`
 )
 
+const (
+	withToken = 1
+	withKey   = 2
+)
+
+// and returns a condition that follows another.
+func and(condition string) string {
+	if condition == "" {
+		return ""
+	}
+	return " AND " + condition
+}
+
+// with returns w as the statement of a write with what there is besides.
+func (list *customerStatements) with(b *grahak.Besides, w *write) *write {
+	kind := 0
+	if b != nil && b.Token != nil {
+		kind |= withToken
+		w.args = append(w.args, string(b.Token.Customer), b.Token.Hash[:], b.Token.ExpiresAt.UnixMicro())
+	}
+	if b != nil && b.Key != nil {
+		kind |= withKey
+		w.args = append(w.args, b.Key.Key[:], b.Key.At.UnixMicro(), b.Key.Request[:], string(b.Key.Outcome), string(b.Key.Customer), b.Key.ExpiresAt.UnixMicro())
+	}
+	w.query = list[kind]
+	return w
+}
+
+// The created customer's insert feeds its event's.
+var createCustomer = newCustomerStatements(18, func(guard string) string {
+	values := `SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE ` + guard
+	if guard == "" {
+		values = `VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+	}
+	return `WITH made AS (INSERT INTO customers (merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at)
+		` + values + ` ON CONFLICT (merchant_id, reference_index) DO NOTHING RETURNING merchant_id, id)`
+}, ` INSERT INTO pending_events (`+pendingColumns+`, reindex)
+	SELECT merchant_id, $11, $12, id, $13, $14, $15, $16, $17, 1 FROM made`)
+
 // CreateCustomer implements [grahak.CustomerStore].
-func (s *Postgres) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) error {
-	w := &write{
-		query: createCustomer,
+func (s *Postgres) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) error {
+	w := createCustomer.with(b, &write{
 		args: []any{
 			string(m), string(c.ID), c.Reference[:], short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.CreatedAt.UnixMicro(), c.UpdatedAt.UnixMicro(),
 			string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
@@ -46,11 +106,7 @@ func (s *Postgres) CreateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 		sealed:  true,
 		version: c.Sealed.Version,
 		turn:    turnCreate + string(c.Reference[:]),
-	}
-	if token != nil {
-		w.query = createCustomerWithToken
-		w.args = append(w.args, string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
-	}
+	})
 	if err := s.lanes.do(ctx, m, w); err != nil {
 		return err
 	}
@@ -62,25 +118,20 @@ func (s *Postgres) CreateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 
 // An update locks the customer first, to tell what it replaces. The lock and the
 // update look for the same revision, so they find the same row or none.
-const (
-	updatedCustomer = `WITH old AS MATERIALIZED (SELECT merchant_id, id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3 FOR NO KEY UPDATE),
+var updateCustomer = newCustomerStatements(17, func(guard string) string {
+	return `WITH old AS MATERIALIZED (SELECT merchant_id, id, email_index, mobile_index FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3` + and(guard) + ` FOR NO KEY UPDATE),
 		made AS (UPDATE customers AS c SET email_index = $4, mobile_index = $5, sealed = $6, key_version = $7, revision = $8, updated_at = $9
 			FROM old WHERE c.merchant_id = $1 AND c.id = $2 AND old.merchant_id = $1 AND c.id = old.id
 			RETURNING c.merchant_id, c.id, old.email_index AS old_email, old.mobile_index AS old_mobile, c.email_index AS new_email, c.mobile_index AS new_mobile)`
-	updatedEvent = ` INSERT INTO pending_events (` + pendingColumns + `, reindex, old_email, old_mobile)
-		SELECT merchant_id, $10, $11, id, $12, $13, $14, $15, $16,
-			CASE WHEN old_email IS DISTINCT FROM new_email OR old_mobile IS DISTINCT FROM new_mobile THEN 1 ELSE 0 END,
-			CASE WHEN old_email IS DISTINCT FROM new_email THEN old_email END,
-			CASE WHEN old_mobile IS DISTINCT FROM new_mobile THEN old_mobile END FROM made`
-	updateCustomer          = updatedCustomer + updatedEvent
-	updateCustomerWithToken = updatedCustomer + `, told AS (` + updatedEvent + `)
-		INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, $17, $18, $19 FROM made`
-)
+}, ` INSERT INTO pending_events (`+pendingColumns+`, reindex, old_email, old_mobile)
+	SELECT merchant_id, $10, $11, id, $12, $13, $14, $15, $16,
+		CASE WHEN old_email IS DISTINCT FROM new_email OR old_mobile IS DISTINCT FROM new_mobile THEN 1 ELSE 0 END,
+		CASE WHEN old_email IS DISTINCT FROM new_email THEN old_email END,
+		CASE WHEN old_mobile IS DISTINCT FROM new_mobile THEN old_mobile END FROM made`)
 
 // UpdateCustomer implements [grahak.CustomerStore].
-func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) (bool, error) {
-	w := &write{
-		query: updateCustomer,
+func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) (bool, error) {
+	w := updateCustomer.with(b, &write{
 		args: []any{
 			string(m), string(c.ID), c.Revision - 1, short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(),
 			string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
@@ -88,11 +139,7 @@ func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 		sealed:  true,
 		version: c.Sealed.Version,
 		turn:    turnChange + string(c.ID),
-	}
-	if token != nil {
-		w.query = updateCustomerWithToken
-		w.args = append(w.args, string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
-	}
+	})
 	if err := s.lanes.do(ctx, m, w); err != nil {
 		return false, err
 	}
@@ -102,22 +149,22 @@ func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 	return true, nil
 }
 
-const eraseCustomer = `WITH gone AS (DELETE FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3 RETURNING merchant_id, id, email_index, mobile_index),
-	spent AS (DELETE FROM client_auth_tokens AS t USING gone WHERE t.merchant_id = $1 AND t.customer_id = $2 AND t.customer_id = gone.id)
-	INSERT INTO pending_events (` + pendingColumns + `, reindex, old_email, old_mobile)
-	SELECT merchant_id, $4, $5, id, $6, $7, $8, $9, $10, 1, email_index, mobile_index FROM gone`
+var eraseCustomer = newCustomerStatements(11, func(guard string) string {
+	return `WITH made AS (DELETE FROM customers WHERE merchant_id = $1 AND id = $2 AND revision = $3` + and(guard) + ` RETURNING merchant_id, id, email_index, mobile_index),
+	spent AS (DELETE FROM client_auth_tokens AS t USING made WHERE t.merchant_id = $1 AND t.customer_id = $2 AND t.customer_id = made.id)`
+}, ` INSERT INTO pending_events (`+pendingColumns+`, reindex, old_email, old_mobile)
+	SELECT merchant_id, $4, $5, id, $6, $7, $8, $9, $10, 1, email_index, mobile_index FROM made`)
 
 // EraseCustomer implements [grahak.CustomerStore]. The customer is locked by a
 // statement before: the tokens that are deleted are those that were there when it
 // began, and some may have been made while it waited for the lock. The pass that
 // orders events takes the indexes out of the look-up index.
-func (s *Postgres) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, revision int64, e grahak.Event) (bool, error) {
-	w := &write{
-		query: eraseCustomer,
+func (s *Postgres) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, revision int64, e grahak.Event, b *grahak.Besides) (bool, error) {
+	w := eraseCustomer.with(b, &write{
 		args:  []any{string(m), string(id), revision, string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro()},
 		turn:  turnChange + string(id),
 		first: &write{query: `SELECT revision FROM customers WHERE merchant_id = $1 AND id = $2 FOR UPDATE`, args: []any{string(m), string(id)}},
-	}
+	})
 	if err := s.lanes.do(ctx, m, w); err != nil {
 		return false, err
 	}

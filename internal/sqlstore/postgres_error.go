@@ -15,6 +15,7 @@ import (
 // SQLSTATE codes with a meaning of their own here.
 const (
 	stateDivisionByZero       = "22012"
+	stateNull                 = "23502" // where there must not be one
 	stateReadOnly             = "25006"
 	stateSerialization        = "40001"
 	stateDeadlock             = "40P01"

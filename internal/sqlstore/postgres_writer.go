@@ -216,9 +216,12 @@ func (w *lanes) commit(m grahak.MerchantID, jobs []*writeJob) {
 	}
 	down := grahak.CodeOf(err) == grahak.CodeUnavailable
 	if len(jobs) == 1 || down {
-		if sqlState(err) == stateDivisionByZero {
+		switch state := sqlState(err); {
+		case state == stateDivisionByZero:
 			err = w.store.keyChanged(m)
-		} else if !down {
+		case state == stateNull:
+			err = errIdempotencyKeyUsed
+		case !down:
 			w.log.Error("a write failed and was undone", "error", err)
 		}
 		for _, j := range jobs {

@@ -12,9 +12,12 @@ import (
 )
 
 // CreateCustomer implements [grahak.CustomerStore].
-func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) error {
+func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) error {
 	return s.do(ctx, func(tx *sqliteConn) error {
 		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
+			return err
+		}
+		if err := unused(tx, m, b); err != nil {
 			return err
 		}
 		n, err := tx.exec(`INSERT INTO customers (merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at)
@@ -29,7 +32,7 @@ func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 		if err := tx.appendEvent(m, e); err != nil {
 			return err
 		}
-		return insertToken(tx, m, token)
+		return insertBesides(tx, m, b)
 	})
 }
 
@@ -61,11 +64,14 @@ func (s *SQLite) Customer(ctx context.Context, m grahak.MerchantID, id grahak.Cu
 }
 
 // UpdateCustomer implements [grahak.CustomerStore].
-func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, token *grahak.TokenRecord) (bool, error) {
+func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) (bool, error) {
 	var done bool
 	err := s.do(ctx, func(tx *sqliteConn) error {
 		done = false
 		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
+			return err
+		}
+		if err := unused(tx, m, b); err != nil {
 			return err
 		}
 		old, err := indexesOf(tx, m, c.ID)
@@ -93,7 +99,7 @@ func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 			return err
 		}
 		done = true
-		return insertToken(tx, m, token)
+		return insertBesides(tx, m, b)
 	})
 	if err != nil {
 		// The job may still run, so what it sets is not to be read.
@@ -103,10 +109,13 @@ func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 }
 
 // EraseCustomer implements [grahak.CustomerStore].
-func (s *SQLite) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, revision int64, e grahak.Event) (bool, error) {
+func (s *SQLite) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, revision int64, e grahak.Event, b *grahak.Besides) (bool, error) {
 	var done bool
 	err := s.do(ctx, func(tx *sqliteConn) error {
 		done = false
+		if err := unused(tx, m, b); err != nil {
+			return err
+		}
 		old, err := indexesOf(tx, m, id)
 		if err != nil || old.revision != revision {
 			return err
@@ -120,8 +129,11 @@ func (s *SQLite) EraseCustomer(ctx context.Context, m grahak.MerchantID, id grah
 		if _, err := tx.exec(`DELETE FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2`, string(m), string(id)); err != nil {
 			return err
 		}
+		if err := tx.appendEvent(m, e); err != nil {
+			return err
+		}
 		done = true
-		return tx.appendEvent(m, e)
+		return insertBesides(tx, m, b)
 	})
 	if err != nil {
 		// The job may still run, so what it sets is not to be read.
@@ -196,11 +208,34 @@ func chainTotal(r conn, m grahak.MerchantID) (position, customers int64, err err
 	return position, customers, err
 }
 
-// insertToken writes token as part of tx, if there is one.
-func insertToken(tx conn, m grahak.MerchantID, token *grahak.TokenRecord) error {
-	if token == nil {
+// unused returns [errIdempotencyKeyUsed] if there is a record of the idempotency
+// key in b.
+func unused(tx conn, m grahak.MerchantID, b *grahak.Besides) error {
+	if b == nil || b.Key == nil {
 		return nil
 	}
+	_, used, err := idempotency(tx, m, b.Key.Key, b.Key.At)
+	if used {
+		return errIdempotencyKeyUsed
+	}
+	return err
+}
+
+// insertBesides writes b as part of tx.
+func insertBesides(tx conn, m grahak.MerchantID, b *grahak.Besides) error {
+	if b == nil {
+		return nil
+	}
+	if b.Token != nil {
+		if err := insertToken(tx, m, b.Token); err != nil {
+			return err
+		}
+	}
+	return keepKey(tx, m, b.Key)
+}
+
+// insertToken writes token as part of tx.
+func insertToken(tx conn, m grahak.MerchantID, token *grahak.TokenRecord) error {
 	_, err := tx.exec(`INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) VALUES ($1, $2, $3, $4)`,
 		string(m), string(token.Customer), token.Hash[:], token.ExpiresAt.UnixMicro())
 	return err

@@ -18,6 +18,8 @@ var AcrossMerchants = map[string]string{
 	"SELECT t.merchant_id, t.customer_id, t.expires_at FROM client_auth_tokens t JOIN merchants m ON m.id = t.merchant_id WHERE t.hash = $1":        "A client auth token is all that its bearer has.",
 	"SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)":                                    "Tokens of all merchants expire alike: every ten seconds one node looks for such.",
 	"DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN (SELECT merchant_id, customer_id, hash FROM client_auth_tokens WHERE": "It deletes what the look before has found.",
+	"SELECT count(*) FROM (SELECT 1 FROM idempotency_keys WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)":                                      "So do idempotency keys.",
+	"DELETE FROM idempotency_keys WHERE (merchant_id, key_index) IN (SELECT merchant_id, key_index FROM idempotency_keys WHERE":                     "It deletes what the look before has found.",
 	"SELECT merchant_id FROM unordered": "It is how the pass that orders events finds its merchants.",
 	"SELECT merchant_id, count(*) FROM (SELECT merchant_id FROM pending_events WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2)": "It is how the pass that orders events finds its merchants on PostgreSQL.",
 	"SELECT min(at) FROM pending_events":                             "It is a metric.",
@@ -28,7 +30,7 @@ var AcrossMerchants = map[string]string{
 
 var (
 	// ofMerchants is the tables whose rows are a merchant's.
-	ofMerchants   = regexp.MustCompile(`\b(customers|events|pending_events|event_chain|lookup_runs|lookup_blocks|client_auth_tokens|keysets|ip_list|api_keys|unordered)\b`)
+	ofMerchants   = regexp.MustCompile(`\b(customers|events|pending_events|event_chain|lookup_runs|lookup_blocks|client_auth_tokens|idempotency_keys|keysets|ip_list|api_keys|unordered)\b`)
 	namesMerchant = regexp.MustCompile(`\bmerchant_id = \$\d+`)
 	givesMerchant = regexp.MustCompile(`^INSERT INTO \w+ \(merchant_id\b[^)]*\) VALUES \(\$1\b|^WITH made AS \(INSERT INTO \w+ \(merchant_id\b[^)]*\) VALUES \(\$1\b`)
 )
@@ -119,6 +121,7 @@ INSERT INTO customers (merchant_id, id, reference_index, email_index, mobile_ind
 		substr(sha256(convert_to('e' || n, 'UTF8')), 1, 8), substr(sha256(convert_to('m' || n, 'UTF8')), 1, 8), decode(repeat('00', 150), 'hex'), 1, 1, n, n
 	FROM merchants, generate_series(1, 1500) AS n;
 INSERT INTO client_auth_tokens (merchant_id, customer_id, hash, expires_at) SELECT merchant_id, id, sha256(merchant_id || id), created_at FROM customers;
+INSERT INTO idempotency_keys (merchant_id, key_index, request_index, outcome, customer_id, expires_at) SELECT merchant_id, reference_index, reference_index, 'created', id, created_at FROM customers;
 INSERT INTO events (merchant_id, position, id, type, subject, revision, actor, request_id, at)
 	SELECT merchant_id, created_at, convert_to('evt_' || created_at, 'UTF8'), 'customer.created', id, 1, 'key', 'req', created_at FROM customers;
 INSERT INTO pending_events (merchant_id, id, type, subject, revision, actor, request_id, at, reindex)
@@ -161,7 +164,7 @@ var (
 	merchantOnly = regexp.MustCompile(`^\(merchant_id = \$\d+\)$`)
 	// grows is the tables that grow with the number of customers. What is pending
 	// is little, but does so while nobody puts it in order.
-	grows = []string{"customers", "events", "event_chain", "lookup_blocks", "client_auth_tokens", "pending_events"}
+	grows = []string{"customers", "events", "event_chain", "lookup_blocks", "client_auth_tokens", "idempotency_keys", "pending_events"}
 )
 
 // readsAll is the statements that may read all of a table that grows, by how they
@@ -170,6 +173,7 @@ var readsAll = []string{
 	// The planner takes a tenth of all tokens for what is to be deleted, if it is
 	// not told how many: then that is the fastest. It is told.
 	"DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN",
+	"DELETE FROM idempotency_keys WHERE (merchant_id, key_index) IN",
 	// It looks at what is pending, as a metric.
 	"SELECT min(at) FROM pending_events",
 }

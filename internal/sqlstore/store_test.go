@@ -47,8 +47,8 @@ func TestStore(t *testing.T) {
 // The tables that grow with the number of customers, and what a plan says of a
 // statement that reads all of one, all of one that is a merchant's, or sorts.
 var (
-	large = regexp.MustCompile(`\b(customers|events|client_auth_tokens|event_chain|lookup_blocks)\b`)
-	walks = regexp.MustCompile(`^SCAN (customers|events|client_auth_tokens|event_chain|lookup_blocks|[a-z])\b`)
+	large = regexp.MustCompile(`\b(customers|events|client_auth_tokens|idempotency_keys|event_chain|lookup_blocks)\b`)
+	walks = regexp.MustCompile(`^SCAN (customers|events|client_auth_tokens|idempotency_keys|event_chain|lookup_blocks|[a-z])\b`)
 	wide  = regexp.MustCompile(`^SEARCH (customers|events|event_chain|lookup_blocks|[a-z]) USING .*\((merchant_id=\?)?\)$`)
 	sorts = regexp.MustCompile(`USE TEMP B-TREE`)
 	// The index of a table with rowids has a name of SQLite's own.

@@ -44,27 +44,5 @@ func (s *portable) Token(ctx context.Context, hash grahak.TokenHash, now time.Ti
 
 // PruneTokens implements [grahak.Store].
 func (s *portable) PruneTokens(ctx context.Context, now time.Time, limit int) (int, error) {
-	var due int
-	err := s.read(ctx, func(r conn) error {
-		// Without an order, a planner that takes many for expired reads the table
-		// from its beginning to find the first, which is all of it if there is none.
-		return r.queryRow(`SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1) AS expired`, now.UnixMicro()).Scan(&due)
-	})
-	// Most looks find nothing, and those cost no write.
-	if err != nil || due == 0 {
-		return 0, err
-	}
-	var deleted int64
-	err = s.write(ctx, func(tx tx) error {
-		var err error
-		deleted, err = tx.exec(`DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN
-			(SELECT merchant_id, customer_id, hash FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`,
-			now.UnixMicro(), limit)
-		return err
-	})
-	if err != nil {
-		// The job may still run, so what it sets is not to be read.
-		return 0, err
-	}
-	return int(deleted), nil
+	return s.prune(ctx, "client_auth_tokens", "merchant_id, customer_id, hash", now, limit)
 }
