@@ -425,10 +425,10 @@ func TestStorageOutage(t *testing.T) {
 	}
 	ctx, c := t.Context(), caller(acme, grahak.ScopeWrite)
 	for name, call := range map[string]func() error{
-		"create": func() error { _, err := r.CreateCustomer(ctx, c, person("new"), false); return err },
+		"create": func() error { _, err := r.CreateCustomer(ctx, c, person("new"), grahak.WriteOptions{}); return err },
 		"read":   func() error { _, err := r.Customer(ctx, c, "ref", false); return err },
 		"update": func() error {
-			_, err := r.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			_, err := r.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 			return err
 		},
 		"list":   func() error { _, err := r.Customers(ctx, c, grahak.ListQuery{Limit: 1}); return err },
@@ -457,10 +457,10 @@ func TestSealingOutage(t *testing.T) {
 	ctx, c := t.Context(), caller(acme, grahak.ScopeWrite)
 	before := r.MustEvents(t, acme)
 	for name, call := range map[string]func() error{
-		"create": func() error { _, err := s.CreateCustomer(ctx, c, person("new"), false); return err },
+		"create": func() error { _, err := s.CreateCustomer(ctx, c, person("new"), grahak.WriteOptions{}); return err },
 		"read":   func() error { _, err := s.Customer(ctx, c, "ref", false); return err },
 		"update": func() error {
-			_, err := s.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			_, err := s.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 			return err
 		},
 		"list":            func() error { _, err := s.Customers(ctx, c, grahak.ListQuery{Limit: 1}); return err },

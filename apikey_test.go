@@ -294,13 +294,13 @@ func TestScopes(t *testing.T) {
 		call  func(grahak.Caller) error
 	}{
 		{"create", grahak.ScopeWrite, func(c grahak.Caller) error {
-			_, err := r.CreateCustomer(t.Context(), c, person("new"), false)
+			_, err := r.CreateCustomer(t.Context(), c, person("new"), grahak.WriteOptions{})
 			return err
 		}},
 		{"read", grahak.ScopeRead, func(c grahak.Caller) error { _, err := r.Customer(t.Context(), c, "ref", false); return err }},
 		{"read with a token", grahak.ScopeWrite, func(c grahak.Caller) error { _, err := r.Customer(t.Context(), c, "ref", true); return err }},
 		{"update", grahak.ScopeWrite, func(c grahak.Caller) error {
-			_, err := r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			_, err := r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 			return err
 		}},
 		{"list", grahak.ScopeRead, func(c grahak.Caller) error {
@@ -356,12 +356,12 @@ func TestOperatorScope(t *testing.T) {
 	t.Parallel()
 	r := MustMerchantRig(t)
 	ctx, c := t.Context(), operator(acme)
-	result, err := r.CreateCustomer(ctx, c, person("ref"), true)
+	result, err := r.CreateCustomer(ctx, c, person("ref"), grahak.WriteOptions{Token: true})
 	wantCode(t, err, "")
 	id := string(result.Customer.ID)
 	_, err = r.Customer(ctx, c, id, true)
 	wantCode(t, err, "")
-	_, err = r.UpdateCustomer(ctx, c, id, grahak.CustomerInput{FirstName: given("New")}, true)
+	_, err = r.UpdateCustomer(ctx, c, id, grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{Token: true})
 	wantCode(t, err, "")
 	page, err := r.Customers(ctx, c, grahak.ListQuery{Limit: 1})
 	wantCode(t, err, "")
@@ -398,7 +398,7 @@ func TestScopesOfKeys(t *testing.T) {
 			wantCode(t, err, "")
 			_, err = r.Customers(t.Context(), access.Caller, grahak.ListQuery{Limit: 1})
 			wantCode(t, err, "")
-			_, err = r.UpdateCustomer(t.Context(), access.Caller, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			_, err = r.UpdateCustomer(t.Context(), access.Caller, "ref", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 			want := grahak.CodeInsufficientScope
 			if scope == grahak.ScopeWrite {
 				want = ""
@@ -443,12 +443,12 @@ func TestNothingToReadOnDisk(t *testing.T) {
 		Reference: given("reference-canary"), MobileNumber: given("9191919191"), MobileCountryCode: given("9797"),
 		Email: given("email-canary@example.com"), FirstName: given("first-canary"), LastName: given("last-canary"),
 	}
-	result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, true)
+	result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, grahak.WriteOptions{Token: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	in = grahak.CustomerInput{MobileNumber: given("9292929292"), LastName: given("changed-canary")}
-	if _, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "reference-canary", in, false); err != nil {
+	if _, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "reference-canary", in, grahak.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.store.Close(); err != nil {

@@ -41,7 +41,7 @@ func TestAuditOnPostgres(t *testing.T) {
 	create := func() {
 		t.Helper()
 		made++
-		if _, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(made)), false); err != nil {
+		if _, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(made)), grahak.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

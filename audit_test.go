@@ -127,7 +127,7 @@ func MustAudited(tb testing.TB) *audited {
 	a.MustOrder(tb)
 	a.MustErase(tb, acme, "b") // 4
 	in := grahak.CustomerInput{Email: given("new@example.com"), LastName: given("New")}
-	if _, err := a.UpdateCustomer(tb.Context(), caller(acme, grahak.ScopeWrite), "a", in, false); err != nil { // 5
+	if _, err := a.UpdateCustomer(tb.Context(), caller(acme, grahak.ScopeWrite), "a", in, grahak.WriteOptions{}); err != nil { // 5
 		tb.Fatal(err)
 	}
 	create("c", "d") // 6 and 7

@@ -15,11 +15,11 @@ import (
 // MustErase erases a customer of merchant m.
 func (r *rig) MustErase(tb testing.TB, m grahak.MerchantID, ref string) grahak.CustomerID {
 	tb.Helper()
-	id, err := r.EraseCustomer(tb.Context(), caller(m, grahak.ScopeWrite), ref)
+	erased, err := r.EraseCustomer(tb.Context(), caller(m, grahak.ScopeWrite), ref, grahak.WriteOptions{})
 	if err != nil {
 		tb.Fatalf("erase customer %q of %s: %v", ref, m, err)
 	}
-	return id
+	return erased.Customer
 }
 
 // MustRecord returns a customer of merchant m as it is stored.
@@ -57,10 +57,10 @@ func TestErase(t *testing.T) {
 	for i, by := range []string{"reference", "id"} {
 		for _, ordered := range []bool{false, true} {
 			r.clock.Advance(time.Second)
-			created, err := r.CreateCustomer(t.Context(), c, person("ref"), true)
+			created, err := r.CreateCustomer(t.Context(), c, person("ref"), grahak.WriteOptions{Token: true})
 			wantCode(t, err, "")
 			customer := created.Customer
-			_, err = r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{FirstName: given("New")}, false)
+			_, err = r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 			wantCode(t, err, "")
 			if ordered {
 				r.MustOrder(t)
@@ -73,14 +73,16 @@ func TestErase(t *testing.T) {
 			for range 2 {
 				for _, gone := range []string{"ref", string(customer.ID)} {
 					for name, call := range map[string]func() error{
-						"read":                   func() error { return second(r.Customer(t.Context(), c, gone, false)) },
-						"read by another":        func() error { return second(other.Customer(t.Context(), c, gone, false)) },
-						"read with a token":      func() error { return second(r.Customer(t.Context(), c, gone, true)) },
-						"update":                 func() error { return second(r.UpdateCustomer(t.Context(), c, gone, person("ref"), true)) },
-						"erase":                  func() error { return second(r.EraseCustomer(t.Context(), c, gone)) },
+						"read":              func() error { return second(r.Customer(t.Context(), c, gone, false)) },
+						"read by another":   func() error { return second(other.Customer(t.Context(), c, gone, false)) },
+						"read with a token": func() error { return second(r.Customer(t.Context(), c, gone, true)) },
+						"update": func() error {
+							return second(r.UpdateCustomer(t.Context(), c, gone, person("ref"), grahak.WriteOptions{Token: true}))
+						},
+						"erase":                  func() error { return second(r.EraseCustomer(t.Context(), c, gone, grahak.WriteOptions{})) },
 						"export":                 func() error { return second(r.ExportCustomer(t.Context(), operator(acme), gone)) },
-						"erase, as an operator":  func() error { return second(r.EraseCustomer(t.Context(), operator(acme), gone)) },
-						"erase, as another does": func() error { return second(other.EraseCustomer(t.Context(), c, gone)) },
+						"erase, as an operator":  func() error { return second(r.EraseCustomer(t.Context(), operator(acme), gone, grahak.WriteOptions{})) },
+						"erase, as another does": func() error { return second(other.EraseCustomer(t.Context(), c, gone, grahak.WriteOptions{})) },
 					} {
 						if got := grahak.CodeOf(call()); got != grahak.CodeCustomerNotFound {
 							t.Errorf("%s %q after an erasure: got code %q", name, gone, got)
@@ -125,7 +127,9 @@ func TestEraseRefuses(t *testing.T) {
 	r := MustMerchantRig(t)
 	customer := r.MustCreate(t, acme, person("ref"))
 	before := r.MustEvents(t, acme)
-	erase := func(c grahak.Caller, ref string) error { return second(r.EraseCustomer(t.Context(), c, ref)) }
+	erase := func(c grahak.Caller, ref string) error {
+		return second(r.EraseCustomer(t.Context(), c, ref, grahak.WriteOptions{}))
+	}
 	for _, ref := range []string{"ref", string(customer.ID), "unknown", ""} {
 		wantCode(t, erase(caller(acme, grahak.ScopeRead), ref), grahak.CodeInsufficientScope)
 		wantCode(t, erase(grahak.Caller{Merchant: acme}, ref), grahak.CodeInsufficientScope)
@@ -163,7 +167,7 @@ func TestEraseOfDamagedRow(t *testing.T) {
 	for name, err := range map[string]error{
 		"read":  second(r.Customer(t.Context(), caller(acme, grahak.ScopeRead), "b", false)),
 		"list":  second(r.Customers(t.Context(), caller(acme, grahak.ScopeRead), grahak.ListQuery{Limit: 10})),
-		"erase": second(r.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "b")),
+		"erase": second(r.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "b", grahak.WriteOptions{})),
 	} {
 		var known *grahak.Error
 		if err == nil || errors.As(err, &known) || !strings.Contains(err.Error(), string(b.ID)) {
@@ -183,8 +187,8 @@ func TestEraseOfDamagedRow(t *testing.T) {
 	for _, ref := range []string{"a", "c"} {
 		for name, err := range map[string]error{
 			"read":   second(r.Customer(t.Context(), caller(acme, grahak.ScopeWrite), ref, true)),
-			"update": second(r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.CustomerInput{FirstName: given("New")}, false)),
-			"erase":  second(r.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref)),
+			"update": second(r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})),
+			"erase":  second(r.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.WriteOptions{})),
 		} {
 			var known *grahak.Error
 			if err == nil || errors.As(err, &known) {
@@ -212,7 +216,7 @@ func TestConcurrentErasures(t *testing.T) {
 			s := services[w%2]
 			for i := range each {
 				ref := fmt.Sprint("ref ", i%3)
-				result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(ref), false)
+				result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(ref), grahak.WriteOptions{})
 				if code := grahak.CodeOf(err); code != "" && code != grahak.CodeDuplicateReference {
 					t.Error(err)
 				}
@@ -224,13 +228,13 @@ func TestConcurrentErasures(t *testing.T) {
 						ref = string(result.Customer.ID)
 					}
 				}
-				id, err := s.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref)
+				gone, err := s.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.WriteOptions{})
 				if code := grahak.CodeOf(err); code != "" && code != grahak.CodeCustomerNotFound {
 					t.Error(err)
 				}
 				if err == nil {
 					mu.Lock()
-					erased[id]++
+					erased[gone.Customer]++
 					mu.Unlock()
 				}
 			}
@@ -254,10 +258,10 @@ func TestExportCustomer(t *testing.T) {
 	r := MustMerchantRig(t)
 	c := caller(acme, grahak.ScopeWrite)
 	r.MustCreate(t, acme, person("bystander"))
-	created, err := r.CreateCustomer(t.Context(), c, person("ref"), true)
+	created, err := r.CreateCustomer(t.Context(), c, person("ref"), grahak.WriteOptions{Token: true})
 	wantCode(t, err, "")
 	r.clock.Advance(time.Minute)
-	updated, err := r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{Email: given("new@example.com")}, true)
+	updated, err := r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{Email: given("new@example.com")}, grahak.WriteOptions{Token: true})
 	wantCode(t, err, "")
 	_, err = r.Customer(t.Context(), c, "bystander", true)
 	wantCode(t, err, "")

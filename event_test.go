@@ -58,18 +58,18 @@ func TestEvents(t *testing.T) {
 	must(r.RemoveIPEntry(ctx, op, "192.0.2.0/24"))
 	note(grahak.Event{Type: grahak.EventIPEntryRemoved, Subject: "192.0.2.0/24"}, op)
 
-	created, err := r.CreateCustomer(ctx, c, person("ref"), true)
+	created, err := r.CreateCustomer(ctx, c, person("ref"), grahak.WriteOptions{Token: true})
 	must(err)
 	id := string(created.Customer.ID)
 	note(grahak.Event{Type: grahak.EventCustomerCreated, Subject: id, Revision: 1}, c)
 
 	c.RequestID = "req-2"
-	_, err = r.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{LastName: given("New"), FirstName: given("John"), MobileNumber: given("7")}, true)
+	_, err = r.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{LastName: given("New"), FirstName: given("John"), MobileNumber: given("7")}, grahak.WriteOptions{Token: true})
 	must(err)
 	note(grahak.Event{Type: grahak.EventCustomerUpdated, Subject: id, Revision: 2, Changed: []grahak.Field{grahak.FieldMobileNumber, grahak.FieldLastName}}, c)
 
 	c.RequestID = ""
-	_, err = r.UpdateCustomer(ctx, c, id, grahak.CustomerInput{MobileCountryCode: given("1"), Email: given(""), FirstName: given("")}, false)
+	_, err = r.UpdateCustomer(ctx, c, id, grahak.CustomerInput{MobileCountryCode: given("1"), Email: given(""), FirstName: given("")}, grahak.WriteOptions{})
 	must(err)
 	note(grahak.Event{Type: grahak.EventCustomerUpdated, Subject: id, Revision: 3, Changed: []grahak.Field{grahak.FieldMobileCountryCode, grahak.FieldEmail, grahak.FieldFirstName}}, c)
 
@@ -79,13 +79,13 @@ func TestEvents(t *testing.T) {
 	// None of these changes anything.
 	_, err = r.Customer(ctx, c, "ref", true)
 	must(err)
-	_, err = r.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{LastName: given("New")}, true)
+	_, err = r.UpdateCustomer(ctx, c, "ref", grahak.CustomerInput{LastName: given("New")}, grahak.WriteOptions{Token: true})
 	must(err)
 	must(r.DisableMerchant(ctx, op))
 	must(r.RevokeKey(ctx, op, imported.ID))
 	must(r.SetIPMode(ctx, op, grahak.IPModeReport))
 	for _, err := range []error{
-		second(r.CreateCustomer(ctx, c, person("ref"), false)),
+		second(r.CreateCustomer(ctx, c, person("ref"), grahak.WriteOptions{})),
 		second(r.CreateMerchant(ctx, op, "again")),
 		second(r.ImportKey(ctx, op, "0123456789abcdef", grahak.KeySpec{Scope: grahak.ScopeWrite})),
 		r.RemoveIPEntry(ctx, op, "192.0.2.0/24"),

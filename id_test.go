@@ -99,7 +99,7 @@ func TestTimePartsOfIDs(t *testing.T) {
 		r.clock.Advance(step.advance)
 		var got []int64
 		for range step.want {
-			result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(made)), false)
+			result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(made)), grahak.WriteOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +123,7 @@ func TestIDsOfOneMomentAreInOrder(t *testing.T) {
 	s := r.sameRandom(t)
 	var customers, listed []grahak.CustomerID
 	for i := range each {
-		result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), false)
+		result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), grahak.WriteOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestTimePartsUnderLoad(t *testing.T) {
 		for i := range callers {
 			group.Go(func() {
 				<-start
-				result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), false)
+				result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), grahak.WriteOptions{})
 				if err != nil {
 					t.Error(err)
 				}
@@ -194,7 +194,7 @@ func TestBitsOfIDs(t *testing.T) {
 		r.clock.Advance(time.Date(2026+years, time.March, 17, 0, 0, 0, 0, time.UTC).Sub(r.clock.Now()))
 		for _, fill := range []byte{0, 1, 0x80, 0xff} {
 			s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Random: endless(fill)})
-			result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(years, fill)), false)
+			result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(years, fill)), grahak.WriteOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +213,7 @@ func TestIDBeforeReference(t *testing.T) {
 	for _, idFirst := range []bool{true, false} {
 		// The id that the first customer of such a service has at this moment.
 		r := MustMerchantRig(t)
-		foreseen, err := r.sameRandom(t).CreateCustomer(t.Context(), caller(rival, grahak.ScopeWrite), person("x"), false)
+		foreseen, err := r.sameRandom(t).CreateCustomer(t.Context(), caller(rival, grahak.ScopeWrite), person("x"), grahak.WriteOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +222,7 @@ func TestIDBeforeReference(t *testing.T) {
 		if !idFirst {
 			byReference()
 		}
-		owner, err := r.sameRandom(t).CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("owner of the id"), false)
+		owner, err := r.sameRandom(t).CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("owner of the id"), grahak.WriteOptions{})
 		if err != nil || string(owner.Customer.ID) != id {
 			t.Fatalf("got %v, %v, want the id %s", owner, err, id)
 		}
@@ -230,7 +230,7 @@ func TestIDBeforeReference(t *testing.T) {
 			byReference()
 		}
 		diff(t, fmt.Sprintf("id first: %t", idFirst), owner.Customer, r.MustCustomer(t, acme, id))
-		_, err = r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), id, grahak.CustomerInput{FirstName: given("New")}, false)
+		_, err = r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), id, grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 		wantCode(t, err, "")
 		diff(t, "who was updated", "New", r.MustCustomer(t, acme, "owner of the id").FirstName)
 	}
@@ -310,7 +310,7 @@ func TestCreatedFiltersFindIDs(t *testing.T) {
 			for i := range rapid.IntRange(1, 14).Draw(rt, "customers") {
 				by := services[min(i%4, 1)]
 				ref := fmt.Sprint(us, " ", len(made[us]))
-				if _, err := by.CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), person(ref), false); err != nil {
+				if _, err := by.CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), person(ref), grahak.WriteOptions{}); err != nil {
 					rt.Fatal(err)
 				}
 				made[us] = append(made[us], ref)
@@ -348,7 +348,7 @@ func TestIDsAreUnique(t *testing.T) {
 		group.Go(func() {
 			for i := range each {
 				in := person(fmt.Sprintf("%d of %d", i, w))
-				result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, false)
+				result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, grahak.WriteOptions{})
 				if err != nil {
 					t.Error(err)
 					return
@@ -386,7 +386,7 @@ func TestRandomSource(t *testing.T) {
 	random.Reader = iotest.ErrReader(broken)
 	for name, call := range map[string]func() error{
 		"create": func() error {
-			_, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("a"), false)
+			_, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("a"), grahak.WriteOptions{})
 			return err
 		},
 		"key": func() error {

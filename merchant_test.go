@@ -131,7 +131,7 @@ func TestMerchantsDoNotSeeEachOther(t *testing.T) {
 					return r.Customer(t.Context(), stranger, ref, token)
 				}
 				update := func(ref string) (grahak.CustomerResult, error) {
-					return r.UpdateCustomer(t.Context(), stranger, ref, in, token)
+					return r.UpdateCustomer(t.Context(), stranger, ref, in, grahak.WriteOptions{Token: token})
 				}
 				for name, call := range map[string]func(string) (grahak.CustomerResult, error){"read": read, "update": update} {
 					got, err := call(c.ref)

@@ -25,7 +25,7 @@ func TestOrderInBatches(t *testing.T) {
 	for w := range 16 {
 		group.Go(func() {
 			for i := w; i < customers; i += 16 {
-				if _, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), false); err != nil {
+				if _, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), grahak.WriteOptions{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -97,7 +97,7 @@ func TestRunPutsEventsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := MustBackground(t)
 		for i := range 3 {
-			if _, err := b.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), false); err != nil {
+			if _, err := b.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), grahak.WriteOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)
@@ -155,7 +155,7 @@ func TestCustomersWithoutIndexes(t *testing.T) {
 			for i := w; i < customers; i += 8 {
 				in := person(fmt.Sprint(i))
 				in.Email = given(fmt.Sprintf("c%d@example.com", i))
-				result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, false)
+				result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, grahak.WriteOptions{})
 				if err != nil {
 					t.Error(err)
 				}
@@ -187,7 +187,7 @@ func TestCustomersWithoutIndexes(t *testing.T) {
 		return len(page.Customers) == 1
 	}
 	diff(t, "a customer is found before it has an index", false, found("1"))
-	result, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "2", grahak.CustomerInput{FirstName: given("New")}, false)
+	result, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "2", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 	wantCode(t, err, "")
 	want["2"] = result.Customer
 	diff(t, "a customer is found that was changed", true, found("2"))

@@ -124,7 +124,7 @@ func person(reference string) grahak.CustomerInput {
 // MustCreate makes a customer of merchant m.
 func (r *rig) MustCreate(tb testing.TB, m grahak.MerchantID, in grahak.CustomerInput) grahak.Customer {
 	tb.Helper()
-	result, err := r.CreateCustomer(tb.Context(), caller(m, grahak.ScopeWrite), in, false)
+	result, err := r.CreateCustomer(tb.Context(), caller(m, grahak.ScopeWrite), in, grahak.WriteOptions{})
 	if err != nil {
 		tb.Fatalf("create a customer of %s: %v", m, err)
 	}

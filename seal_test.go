@@ -104,10 +104,10 @@ func TestRotation(t *testing.T) {
 	readable("rotated")
 
 	// The other process, which has the old key in memory, seals again.
-	result, err := other.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "0", grahak.CustomerInput{FirstName: given("New")}, false)
+	result, err := other.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "0", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 	wantCode(t, err, "")
 	want[0] = result.Customer
-	result, err = other.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("late"), false)
+	result, err = other.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("late"), grahak.WriteOptions{})
 	wantCode(t, err, "")
 	for _, c := range []grahak.Customer{want[0], result.Customer} {
 		diff(t, "the version of what was written after the rotation", int64(2), r.MustRecord(t, acme, c.ID).Sealed.Version)
@@ -249,11 +249,11 @@ func TestReadsInTheMiddleOfARotation(t *testing.T) {
 			return []string{result.Customer.Reference}, err
 		},
 		"update": func() ([]string, error) {
-			result, err := s.UpdateCustomer(t.Context(), c, "b", grahak.CustomerInput{FirstName: given("New")}, false)
+			result, err := s.UpdateCustomer(t.Context(), c, "b", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 			return []string{result.Customer.Reference}, err
 		},
 		"erase": func() ([]string, error) {
-			_, err := s.EraseCustomer(t.Context(), c, "b")
+			_, err := s.EraseCustomer(t.Context(), c, "b", grahak.WriteOptions{})
 			return []string{"b"}, err
 		},
 		"list":   func() ([]string, error) { return list(grahak.CustomerFilter{}) },
@@ -409,14 +409,14 @@ func TestRotationUnderTraffic(t *testing.T) {
 			for i := 0; ; i++ {
 				ref, in := fmt.Sprintf("%d of %d", i, w), person("")
 				in.Reference, in.Email = given(ref), given(fmt.Sprintf("c%d.%d@example.com", i, w))
-				if _, err := s.CreateCustomer(t.Context(), c, in, true); err != nil {
+				if _, err := s.CreateCustomer(t.Context(), c, in, grahak.WriteOptions{Token: true}); err != nil {
 					t.Errorf("create: %v", err)
 					return
 				}
 				made[w].Add(1)
 				// An older one, so that it is under any version.
 				old := fmt.Sprintf("%d of %d", i/2, w)
-				if _, err := s.UpdateCustomer(t.Context(), c, old, grahak.CustomerInput{FirstName: given(fmt.Sprint("name ", i))}, false); err != nil {
+				if _, err := s.UpdateCustomer(t.Context(), c, old, grahak.CustomerInput{FirstName: given(fmt.Sprint("name ", i))}, grahak.WriteOptions{}); err != nil {
 					t.Errorf("update: %v", err)
 				}
 				if got := s.MustCustomer(t, acme, old); got.FirstName != fmt.Sprint("name ", i) {
@@ -494,7 +494,7 @@ func TestRunEndsRotations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := MustBackground(t)
 		for i := range 5 {
-			if _, err := b.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), false); err != nil {
+			if _, err := b.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person(fmt.Sprint(i)), grahak.WriteOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -578,8 +578,8 @@ func TestRewrap(t *testing.T) {
 	for name, err := range map[string]error{
 		"read":            second(oldOnly.Customer(t.Context(), caller(acme, grahak.ScopeRead), "ref", false)),
 		"list":            second(oldOnly.Customers(t.Context(), caller(acme, grahak.ScopeRead), grahak.ListQuery{Limit: 1})),
-		"create":          second(oldOnly.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("x"), false)),
-		"erase":           second(oldOnly.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref")),
+		"create":          second(oldOnly.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("x"), grahak.WriteOptions{})),
+		"erase":           second(oldOnly.EraseCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", grahak.WriteOptions{})),
 		"make a merchant": second(oldOnly.CreateMerchant(t.Context(), operator("other"), "")),
 	} {
 		if got := grahak.CodeOf(err); got != grahak.CodeUnavailable {

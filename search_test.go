@@ -137,23 +137,23 @@ func TestPagesAgainstModel(t *testing.T) {
 				made++
 				in.Reference = given(fmt.Sprint("ref ", made))
 				r.clock.Advance(time.Duration(rapid.SampledFrom([]int{0, 1, 2, 400}).Draw(rt, "microseconds")) * time.Microsecond)
-				result, err := writer().CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), in, false)
+				result, err := writer().CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), in, grahak.WriteOptions{})
 				if err != nil {
 					rt.Fatal(err)
 				}
 				b[result.Customer.ID] = result.Customer
 			case kind == "update":
-				result, err := writer().UpdateCustomer(t.Context(), caller(m, grahak.ScopeWrite), pick().Reference, drawPerson(rt), false)
+				result, err := writer().UpdateCustomer(t.Context(), caller(m, grahak.ScopeWrite), pick().Reference, drawPerson(rt), grahak.WriteOptions{})
 				if err != nil {
 					rt.Fatal(err)
 				}
 				b[result.Customer.ID] = result.Customer
 			default:
-				id, err := writer().EraseCustomer(t.Context(), caller(m, grahak.ScopeWrite), pick().Reference)
+				erased, err := writer().EraseCustomer(t.Context(), caller(m, grahak.ScopeWrite), pick().Reference, grahak.WriteOptions{})
 				if err != nil {
 					rt.Fatal(err)
 				}
-				delete(b, id)
+				delete(b, erased.Customer)
 			}
 		}
 		for range rapid.IntRange(0, 14).Draw(rt, "changes before") {
@@ -327,7 +327,7 @@ func TestFilters(t *testing.T) {
 
 	// Every customer has the number of others; those who have it before the
 	// change are found by the new one after it.
-	_, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "asha", grahak.CustomerInput{Email: given("new@example.com"), MobileNumber: given("777")}, false)
+	_, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "asha", grahak.CustomerInput{Email: given("new@example.com"), MobileNumber: given("777")}, grahak.WriteOptions{})
 	wantCode(t, err, "")
 	for _, state := range []string{"before it is in order", "in order"} {
 		diff(t, "its old address, "+state, []string(nil), list(grahak.CustomerFilter{Email: given("asha.k@example.com")}))
@@ -352,7 +352,7 @@ func TestSearchIsBounded(t *testing.T) {
 			for i := w; i < customers; i += 8 {
 				in := person(fmt.Sprint(i))
 				in.MobileCountryCode = given("1")
-				if _, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, false); err != nil {
+				if _, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), in, grahak.WriteOptions{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -371,7 +371,7 @@ func TestSearchIsBounded(t *testing.T) {
 	for i, ref := range all {
 		if i < customers/2 && i%7 == 3 || i == customers-1 {
 			want = append(want, ref)
-			_, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.CustomerInput{MobileCountryCode: given("91")}, false)
+			_, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.CustomerInput{MobileCountryCode: given("91")}, grahak.WriteOptions{})
 			wantCode(t, err, "")
 		}
 	}

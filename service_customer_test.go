@@ -39,7 +39,7 @@ func TestCreateRefuses(t *testing.T) {
 	first := r.MustCreate(t, acme, person("ref"))
 	before := r.MustEvents(t, acme)
 	create := func(m grahak.MerchantID, in grahak.CustomerInput) error {
-		_, err := r.CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), in, true)
+		_, err := r.CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), in, grahak.WriteOptions{Token: true})
 		return err
 	}
 	wantCode(t, create(acme, person("ref")), grahak.CodeDuplicateReference)
@@ -73,7 +73,7 @@ func TestParallelCreatesOfOneReference(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range rivals {
 		group.Go(func() {
-			_, err := services[i%2].CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("ref"), false)
+			_, err := services[i%2].CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("ref"), grahak.WriteOptions{})
 			outcomes[i] = grahak.CodeOf(err)
 		})
 	}
@@ -107,7 +107,7 @@ func TestFind(t *testing.T) {
 		if grahak.CodeOf(err) != grahak.CodeCustomerNotFound {
 			t.Errorf("read %.40q: got %v, want code %q", ref, err, grahak.CodeCustomerNotFound)
 		}
-		_, err = r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.CustomerInput{FirstName: given("New")}, false)
+		_, err = r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{})
 		if grahak.CodeOf(err) != grahak.CodeCustomerNotFound {
 			t.Errorf("update %.40q: got %v, want code %q", ref, err, grahak.CodeCustomerNotFound)
 		}
@@ -123,7 +123,7 @@ func TestUpdateCustomer(t *testing.T) {
 	update := func(in grahak.CustomerInput) grahak.Customer {
 		t.Helper()
 		r.clock.Advance(time.Second)
-		result, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", in, false)
+		result, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", in, grahak.WriteOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestUpdateCustomer(t *testing.T) {
 		"a bad name":      {FirstName: given("X\n")},
 	} {
 		for _, ref := range []string{"ref", "unknown"} {
-			_, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, in, true)
+			_, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), ref, in, grahak.WriteOptions{Token: true})
 			if grahak.CodeOf(err) != grahak.CodeInvalidField {
 				t.Errorf("an update of %s with %s: got %v, want code %q", ref, name, err, grahak.CodeInvalidField)
 			}
@@ -179,7 +179,7 @@ func TestUpdateAfterClockWasSetBack(t *testing.T) {
 	r := MustMerchantRig(t)
 	created := r.MustCreate(t, acme, person("ref"))
 	r.clock.Advance(-time.Hour)
-	result, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", grahak.CustomerInput{FirstName: given("Jon")}, false)
+	result, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", grahak.CustomerInput{FirstName: given("Jon")}, grahak.WriteOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestConcurrentUpdatesAllLand(t *testing.T) {
 			for i := range rounds {
 				var in grahak.CustomerInput
 				*input(&in, f) = given(text(i))
-				result, err := services[i%2].UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", in, false)
+				result, err := services[i%2].UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", in, grahak.WriteOptions{})
 				if err != nil {
 					t.Errorf("update of %s: %v", f, err)
 					return
@@ -249,7 +249,7 @@ func TestConcurrentEqualUpdates(t *testing.T) {
 	for range 24 {
 		group.Go(func() {
 			in := grahak.CustomerInput{FirstName: given("Same")}
-			if _, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", in, false); err != nil {
+			if _, err := r.UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", in, grahak.WriteOptions{}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -40,7 +40,7 @@ func TestNewService(t *testing.T) {
 		}
 	}
 	s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, CountryCode: "977"})
-	result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), grahak.CustomerInput{Reference: given("r"), MobileNumber: given("1")}, false)
+	result, err := s.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), grahak.CustomerInput{Reference: given("r"), MobileNumber: given("1")}, grahak.WriteOptions{})
 	wantCode(t, err, "")
 	diff(t, "the country code by default", "977", result.Customer.MobileCountryCode)
 }
@@ -241,7 +241,7 @@ func TestRunPrunesTokens(t *testing.T) {
 		b := MustBackground(t)
 		issued := time.Now()
 		c := caller(acme, grahak.ScopeWrite)
-		if _, err := b.CreateCustomer(t.Context(), c, person("ref"), false); err != nil {
+		if _, err := b.CreateCustomer(t.Context(), c, person("ref"), grahak.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		// More than one batch expires at once.

@@ -29,29 +29,31 @@ func TestTokens(t *testing.T) {
 		}
 		issued[result.Token.Value] = result.Customer.ID
 	}
-	created, err := r.CreateCustomer(t.Context(), c, person("ref"), true)
+	created, err := r.CreateCustomer(t.Context(), c, person("ref"), grahak.WriteOptions{Token: true})
 	issue("create", created, err)
 	before, events := r.MustCustomer(t, acme, "ref"), r.MustEvents(t, acme)
 	r.clock.Advance(time.Second)
 	for range 2 {
 		result, err := r.Customer(t.Context(), c, "ref", true)
 		issue("read", result, err)
-		result, err = r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{}, true)
+		result, err = r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{}, grahak.WriteOptions{Token: true})
 		issue("update of nothing", result, err)
 	}
 	diff(t, "the customer after four tokens", before, r.MustCustomer(t, acme, "ref"))
 	diff(t, "events after four tokens", events, r.MustEvents(t, acme))
-	result, err := r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{FirstName: given("New")}, true)
+	result, err := r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{FirstName: given("New")}, grahak.WriteOptions{Token: true})
 	issue("update", result, err)
-	other, err := r.CreateCustomer(t.Context(), caller(rival, grahak.ScopeWrite), person("ref"), true)
+	other, err := r.CreateCustomer(t.Context(), caller(rival, grahak.ScopeWrite), person("ref"), grahak.WriteOptions{Token: true})
 	issue("the rival's create", other, err)
 
 	// None is issued unasked.
 	for name, call := range map[string]func() (grahak.CustomerResult, error){
-		"create": func() (grahak.CustomerResult, error) { return r.CreateCustomer(t.Context(), c, person("plain"), false) },
-		"read":   func() (grahak.CustomerResult, error) { return r.Customer(t.Context(), c, "ref", false) },
+		"create": func() (grahak.CustomerResult, error) {
+			return r.CreateCustomer(t.Context(), c, person("plain"), grahak.WriteOptions{})
+		},
+		"read": func() (grahak.CustomerResult, error) { return r.Customer(t.Context(), c, "ref", false) },
 		"update": func() (grahak.CustomerResult, error) {
-			return r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{}, false)
+			return r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{}, grahak.WriteOptions{})
 		},
 	} {
 		if result, err := call(); err != nil || result.Token != nil {
@@ -78,7 +80,7 @@ func TestTokens(t *testing.T) {
 func TestTokenExpiry(t *testing.T) {
 	t.Parallel()
 	r := MustMerchantRig(t)
-	result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("ref"), true)
+	result, err := r.CreateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), person("ref"), grahak.WriteOptions{Token: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,16 +114,18 @@ func TestNoTokenWithoutCustomer(t *testing.T) {
 	r.MustCreate(t, acme, person("ref"))
 	c := caller(acme, grahak.ScopeWrite)
 	for name, call := range map[string]func() (grahak.CustomerResult, error){
-		"a duplicate":         func() (grahak.CustomerResult, error) { return r.CreateCustomer(t.Context(), c, person("ref"), true) },
+		"a duplicate": func() (grahak.CustomerResult, error) {
+			return r.CreateCustomer(t.Context(), c, person("ref"), grahak.WriteOptions{Token: true})
+		},
 		"an unknown customer": func() (grahak.CustomerResult, error) { return r.Customer(t.Context(), c, "unknown", true) },
 		"another's customer": func() (grahak.CustomerResult, error) {
 			return r.Customer(t.Context(), caller(rival, grahak.ScopeWrite), "ref", true)
 		},
 		"an update that is none": func() (grahak.CustomerResult, error) {
-			return r.UpdateCustomer(t.Context(), c, "unknown", grahak.CustomerInput{}, true)
+			return r.UpdateCustomer(t.Context(), c, "unknown", grahak.CustomerInput{}, grahak.WriteOptions{Token: true})
 		},
 		"a bad update": func() (grahak.CustomerResult, error) {
-			return r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{MobileNumber: given("x")}, true)
+			return r.UpdateCustomer(t.Context(), c, "ref", grahak.CustomerInput{MobileNumber: given("x")}, grahak.WriteOptions{Token: true})
 		},
 	} {
 		result, err := call()

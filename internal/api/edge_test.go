@@ -61,7 +61,7 @@ func TestListLimits(t *testing.T) {
 	for i := range total {
 		reference := fmt.Sprintf("c%d", i)
 		in := grahak.CustomerInput{Reference: grahak.Input{Value: reference, Given: true}, MobileNumber: grahak.Input{Value: "1", Given: true}}
-		if _, err := s.service.CreateCustomer(t.Context(), operator(demo), in, false); err != nil {
+		if _, err := s.service.CreateCustomer(t.Context(), operator(demo), in, grahak.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		s.clock.Advance(time.Millisecond)

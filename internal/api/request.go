@@ -22,9 +22,9 @@ const maxBody = 64 << 10
 // request is what the body of a create or an update says. The three encodings
 // fill it through the same set.
 type request struct {
-	customer   grahak.CustomerInput
-	token      bool
-	update     bool // of a create-or-fetch: put the fields over a customer that there is
+	customer grahak.CustomerInput
+	token    bool
+	update   bool // of a create-or-fetch: put the fields over a customer that there is
 
 	tokenGiven, updateGiven bool // the body says whether
 

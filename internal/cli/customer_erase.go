@@ -122,13 +122,14 @@ func (c customerEraseCmd) Run(ctx context.Context, std Streams) error {
 				return err
 			}
 		}
-		id, err := d.Service.EraseCustomer(ctx, c.caller(), c.Ref)
+		erased, err := d.Service.EraseCustomer(ctx, c.caller(), c.Ref, grahak.WriteOptions{})
 		if grahak.CodeOf(err) == grahak.CodeInternal {
 			return fmt.Errorf("%w; a customer whose record cannot be read can be erased by its id only", err)
 		}
 		if err != nil {
 			return err
 		}
+		id := erased.Customer
 		events, err := d.Store.EventsOf(ctx, grahak.MerchantID(c.Merchant), string(id))
 		if err != nil {
 			return err

@@ -203,7 +203,7 @@ func TestHealthAndReadiness(t *testing.T) {
 func (s *server) MustToken(tb testing.TB, reference string) (grahak.CustomerID, string) {
 	tb.Helper()
 	in := grahak.CustomerInput{Reference: grahak.Input{Value: reference, Given: true}, MobileNumber: grahak.Input{Value: "1", Given: true}}
-	result, err := s.service.CreateCustomer(tb.Context(), grahak.Operator(demo, "test"), in, true)
+	result, err := s.service.CreateCustomer(tb.Context(), grahak.Operator(demo, "test"), in, grahak.WriteOptions{Token: true})
 	if err != nil {
 		tb.Fatal(err)
 	}

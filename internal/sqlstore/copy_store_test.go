@@ -103,7 +103,7 @@ func MustFill(t testing.TB, s *sqlstore.SQLite, first, last int) {
 		if n%2 == 0 {
 			token = &grahak.TokenRecord{Merchant: acme, Customer: c.ID, Hash: tokenOf(n), ExpiresAt: c.CreatedAt.Add(time.Hour)}
 		}
-		must(t, s.CreateCustomer(t.Context(), acme, c, created(c), token))
+		must(t, s.CreateCustomer(t.Context(), acme, c, created(c), &grahak.Besides{Token: token}))
 		change := func(number bool, field grahak.Field) {
 			c.Revision, c.UpdatedAt, c.Sealed.Bytes = 2, c.UpdatedAt.Add(time.Second), []byte("another")
 			if number {

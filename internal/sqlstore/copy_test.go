@@ -241,7 +241,7 @@ func copyTail(t *testing.T, c copyTest) {
 				t.Errorf("%d customers have the number of customer %d, want %d: %v", len(found), n, want, err)
 			}
 		}
-		if done, err := s.EraseCustomer(t.Context(), acme, now.ID, now.Revision, grahak.Event{ID: "evt_gone_" + grahak.EventID(now.ID), Type: grahak.EventCustomerErased, Subject: string(now.ID), Revision: now.Revision + 1}); err != nil || !done {
+		if done, err := s.EraseCustomer(t.Context(), acme, now.ID, now.Revision, grahak.Event{ID: "evt_gone_" + grahak.EventID(now.ID), Type: grahak.EventCustomerErased, Subject: string(now.ID), Revision: now.Revision + 1}, nil); err != nil || !done {
 			t.Fatal(done, err)
 		}
 		MustOrderAll(t, s, acme, 8)

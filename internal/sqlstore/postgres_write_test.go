@@ -124,7 +124,7 @@ func TestPostgresForgetsValues(t *testing.T) {
 		switch n % 4 {
 		case 0:
 			e.Type = grahak.EventCustomerErased
-			must(t, second(s.EraseCustomer(t.Context(), acme, c.ID, 1, e)))
+			must(t, second(s.EraseCustomer(t.Context(), acme, c.ID, 1, e, nil)))
 			gone = append(gone, was{c.Email, "the address of the erased " + id}, was{c.Mobile, "the number of the erased " + id})
 		case 1:
 			next := c

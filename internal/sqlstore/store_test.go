@@ -274,7 +274,7 @@ func MustErase(t testing.TB, s *sqlstore.SQLite, c grahak.CustomerRecord) {
 		ID: grahak.EventID("evt_erased_" + c.ID[4:]), Type: grahak.EventCustomerErased,
 		Subject: string(c.ID), Revision: c.Revision + 1, Actor: "key_0", At: c.UpdatedAt,
 	}
-	if done, err := s.EraseCustomer(t.Context(), acme, c.ID, c.Revision, e); err != nil || !done {
+	if done, err := s.EraseCustomer(t.Context(), acme, c.ID, c.Revision, e, nil); err != nil || !done {
 		t.Fatalf("erase customer %s: %t, %v", c.ID, done, err)
 	}
 }

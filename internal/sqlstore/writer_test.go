@@ -214,7 +214,7 @@ func TestContextThatEndsBeforeTheWriteBegins(t *testing.T) {
 	cancelled := MustQueue(t, s, func() error {
 		c := record(1, 100)
 		token := grahak.TokenRecord{Merchant: acme, Customer: c.ID, Hash: grahak.HashToken("tkn"), ExpiresAt: c.CreatedAt}
-		return s.CreateCustomer(ctx, acme, c, created(c), &token)
+		return s.CreateCustomer(ctx, acme, c, created(c), &grahak.Besides{Token: &token})
 	})
 	beside := MustQueue(t, s, func() error { return create(t.Context(), s, 2) })
 	cancel()

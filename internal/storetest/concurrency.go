@@ -34,7 +34,7 @@ func createsOfOneReference(r *rig) {
 		records[i] = r.customer()
 		records[i].Reference = reference
 		tokens[i] = r.token(own, records[i].ID)
-		return r.store.CreateCustomer(r.Context(), own, records[i], r.created(records[i]), &tokens[i])
+		return r.store.CreateCustomer(r.Context(), own, records[i], r.created(records[i]), &grahak.Besides{Token: &tokens[i]})
 	})
 	r.wantOutcomes(errs, map[grahak.Code]int{"": 1, grahak.CodeDuplicateReference: parallel - 1})
 	got := r.MustState(own)
@@ -93,7 +93,7 @@ func updatesOfOneRevision(r *rig) {
 	errs := r.together(parallel, func(r *rig, i int) (err error) {
 		records[i], tokens[i] = r.next(c), r.token(own, c.ID)
 		records[i].Sealed.Bytes = fmt.Appendf(nil, "by updater %d", i)
-		done[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), &tokens[i])
+		done[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), &grahak.Besides{Token: &tokens[i]})
 		return err
 	})
 	r.wantOutcomes(errs, map[grahak.Code]int{"": parallel})
@@ -259,7 +259,7 @@ func contextsThatEnd(r *rig) {
 	errs := r.together(writes, func(r *rig, i int) error {
 		records[i] = r.customer()
 		tokens[i] = r.token(own, records[i].ID)
-		return r.store.CreateCustomer(contexts[i], own, records[i], r.created(records[i]), &tokens[i])
+		return r.store.CreateCustomer(contexts[i], own, records[i], r.created(records[i]), &grahak.Besides{Token: &tokens[i]})
 	})
 	cancelling.Wait()
 

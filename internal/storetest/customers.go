@@ -150,7 +150,7 @@ func customerUpdate(r *rig) {
 	given := want
 	given.Reference, given.CreatedAt = r.index(), r.now()
 	event := r.updated(want)
-	done, err := r.store.UpdateCustomer(r.Context(), own, given, event, &token)
+	done, err := r.store.UpdateCustomer(r.Context(), own, given, event, &grahak.Besides{Token: &token})
 	r.must(err)
 	r.wantEqual("done", done, true)
 	r.wantCustomer(own, want)
@@ -183,7 +183,7 @@ func customerStaleUpdate(r *rig) {
 		stale := r.next(current)
 		stale.Revision = revision
 		token := r.token(own, current.ID)
-		done, err := r.store.UpdateCustomer(r.Context(), own, stale, r.updated(stale), &token)
+		done, err := r.store.UpdateCustomer(r.Context(), own, stale, r.updated(stale), &grahak.Besides{Token: &token})
 		r.must(err)
 		what := fmt.Sprintf("update to revision %d of a customer at revision %d", revision, current.Revision)
 		r.wantEqual(what+": done", done, false)

@@ -30,9 +30,9 @@ func erase(r *rig) {
 		for updates := range 3 {
 			c := r.customer()
 			mine, theirs := r.token(own, c.ID), r.token(other, c.ID)
-			r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), &mine))
+			r.must(r.store.CreateCustomer(r.Context(), own, c, r.created(c), &grahak.Besides{Token: &mine}))
 			// Another merchant has a twin.
-			r.must(r.store.CreateCustomer(r.Context(), other, c, r.created(c), &theirs))
+			r.must(r.store.CreateCustomer(r.Context(), other, c, r.created(c), &grahak.Besides{Token: &theirs}))
 			twin := c
 			for range updates {
 				c = r.next(c)
@@ -44,7 +44,7 @@ func erase(r *rig) {
 			}
 			want, version := r.MustState(own), r.MustVersion()
 			event := r.erased(c)
-			done, err := r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, event)
+			done, err := r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, event, nil)
 			r.must(err)
 			r.wantEqual("done", done, true)
 			want.Events = append(want.Events, placed(event, len(want.Events)+1))
@@ -131,7 +131,7 @@ func eraseFreesReference(r *rig) {
 		r.wantCode("the reference of an erased customer", err, grahak.CodeCustomerNotFound)
 		r.wantCode("an update of an erased customer", second(r.store.UpdateCustomer(r.Context(), own, r.next(c), r.updated(r.next(c)), nil)), grahak.CodeCustomerNotFound)
 		r.wantCode("a token of an erased customer", r.store.PutToken(r.Context(), own, r.token(own, c.ID)), grahak.CodeCustomerNotFound)
-		r.wantCode("an erasure of an erased customer", second(r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c))), grahak.CodeCustomerNotFound)
+		r.wantCode("an erasure of an erased customer", second(r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c), nil)), grahak.CodeCustomerNotFound)
 	}
 	got := r.MustState(own)
 	r.wantEqual("the total", got.Total, int64(0))
@@ -156,7 +156,7 @@ func eraseStale(r *rig) {
 	for range 2 {
 		want := r.MustState(own)
 		for _, revision := range []int64{-1, 0, 1, 3, 1 << 40} {
-			done, err := r.store.EraseCustomer(r.Context(), own, c.ID, revision, r.erased(c))
+			done, err := r.store.EraseCustomer(r.Context(), own, c.ID, revision, r.erased(c), nil)
 			r.must(err)
 			r.wantEqual(fmt.Sprintf("an erasure of revision %d was done", revision), done, false)
 			r.wantEqual(fmt.Sprintf("what is stored after an erasure of revision %d", revision), r.MustState(own), want)
@@ -165,7 +165,7 @@ func eraseStale(r *rig) {
 		}
 		r.MustOrder(own, all)
 	}
-	done, err = r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c))
+	done, err = r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c), nil)
 	r.must(err)
 	r.wantEqual("an erasure of the stored revision was done", done, true)
 }
@@ -196,7 +196,7 @@ func eraseAgainstUpdates(r *rig) {
 			case i%4 == 2:
 				err = r.store.PutToken(r.Context(), own, *token())
 			default:
-				updated[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), token())
+				updated[i], err = r.store.UpdateCustomer(r.Context(), own, records[i], r.updated(records[i]), &grahak.Besides{Token: token()})
 			}
 			if grahak.CodeOf(err) == grahak.CodeCustomerNotFound {
 				return nil
@@ -233,7 +233,7 @@ func erasesOfOneCustomer(r *rig) {
 	r.MustMerchant(own)
 	c := r.MustCustomer(own)
 	r.wantOutcomes(r.together(parallel, func(r *rig, _ int) error {
-		return second(r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c)))
+		return second(r.store.EraseCustomer(r.Context(), own, c.ID, c.Revision, r.erased(c), nil))
 	}), map[grahak.Code]int{"": 1, grahak.CodeCustomerNotFound: parallel - 1})
 	got := r.MustState(own)
 	r.wantEqual("the total", got.Total, int64(0))

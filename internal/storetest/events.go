@@ -204,7 +204,7 @@ func eventRevisions(r *rig) {
 				case revision == 0:
 					err, done = r.store.CreateCustomer(r.Context(), m, records[i], event(r.created(records[i])), nil), true
 				case revision == revisions-1 && i == 0:
-					done, err = r.store.EraseCustomer(r.Context(), m, records[i].ID, records[i].Revision, event(r.erased(records[i])))
+					done, err = r.store.EraseCustomer(r.Context(), m, records[i].ID, records[i].Revision, event(r.erased(records[i])), nil)
 				default:
 					records[i] = r.next(records[i])
 					done, err = r.store.UpdateCustomer(r.Context(), m, records[i], event(r.updated(records[i])), nil)
@@ -314,7 +314,7 @@ func everyChange(r *rig) {
 			return r.store.RetireKeyset(ctx, r.MustSeal(own).Keyset, e)
 		}},
 		{"EraseCustomer", r.event(grahak.EventCustomerErased, string(c.ID), updated.Revision+1), false, func(e grahak.Event) error {
-			return second(r.store.EraseCustomer(ctx, own, c.ID, updated.Revision, e))
+			return second(r.store.EraseCustomer(ctx, own, c.ID, updated.Revision, e, nil))
 		}},
 		{"PruneTokens", grahak.Event{}, false, func(grahak.Event) error {
 			_, err := r.store.PruneTokens(ctx, token.ExpiresAt.Add(time.Second), 10)

@@ -25,10 +25,10 @@ func keyFence(r *rig) {
 			created, updated := r.customer(), r.next(c)
 			created.Sealed.Version, updated.Sealed.Version = version, version
 			token := r.token(own, created.ID)
-			r.wantCode("a create under "+what, r.store.CreateCustomer(r.Context(), own, created, r.created(created), &token), grahak.CodeKeyRotated)
+			r.wantCode("a create under "+what, r.store.CreateCustomer(r.Context(), own, created, r.created(created), &grahak.Besides{Token: &token}), grahak.CodeKeyRotated)
 			r.wantNoToken("a token of a create under "+what, token)
 			token = r.token(own, c.ID)
-			done, err := r.store.UpdateCustomer(r.Context(), own, updated, r.updated(updated), &token)
+			done, err := r.store.UpdateCustomer(r.Context(), own, updated, r.updated(updated), &grahak.Besides{Token: &token})
 			r.wantCode("an update under "+what, err, grahak.CodeKeyRotated)
 			r.wantEqual("done", done, false)
 			r.wantNoToken("a token of an update under "+what, token)

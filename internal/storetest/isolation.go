@@ -39,11 +39,11 @@ func isolation(r *rig) {
 			return err
 		}},
 		{"UpdateCustomer", grahak.CodeCustomerNotFound, func() error {
-			_, err = r.store.UpdateCustomer(ctx, other, next, r.updated(next), &token)
+			_, err = r.store.UpdateCustomer(ctx, other, next, r.updated(next), &grahak.Besides{Token: &token})
 			return err
 		}},
 		{"EraseCustomer", grahak.CodeCustomerNotFound, func() error {
-			return second(r.store.EraseCustomer(ctx, other, c.ID, c.Revision, r.erased(c)))
+			return second(r.store.EraseCustomer(ctx, other, c.ID, c.Revision, r.erased(c), nil))
 		}},
 		{"PutToken", grahak.CodeCustomerNotFound, func() error { return r.store.PutToken(ctx, other, token) }},
 		{"Key", grahak.CodeKeyNotFound, func() error {
@@ -100,7 +100,7 @@ func isolation(r *rig) {
 	same := k
 	same.Merchant, same.Hash = other, grahak.HashKey("another key")
 	r.must(r.store.CreateKey(ctx, other, same, r.event(grahak.EventKeyCreated, string(k.ID), 0)))
-	r.must(r.store.CreateCustomer(ctx, other, c, r.created(c), &token))
+	r.must(r.store.CreateCustomer(ctx, other, c, r.created(c), &grahak.Besides{Token: &token}))
 	r.must(r.store.AddIPEntry(ctx, other, entry, r.event(grahak.EventIPEntryAdded, entry.Prefix.String(), 0)))
 	_, err = r.store.UpdateCustomer(ctx, other, next, r.updated(next), nil)
 	r.must(err)

@@ -43,32 +43,32 @@ func refusedWrites(r *rig) {
 		perform func(token grahak.TokenRecord) error
 	}{
 		{"create a customer with a taken reference", grahak.CodeDuplicateReference, func(token grahak.TokenRecord) error {
-			return r.store.CreateCustomer(ctx, own, duplicate, r.created(duplicate), &token)
+			return r.store.CreateCustomer(ctx, own, duplicate, r.created(duplicate), &grahak.Besides{Token: &token})
 		}},
 		{"create a customer with the reference and the id of another", grahak.CodeDuplicateReference, func(token grahak.TokenRecord) error {
-			return r.store.CreateCustomer(ctx, own, c, r.created(c), &token)
+			return r.store.CreateCustomer(ctx, own, c, r.created(c), &grahak.Besides{Token: &token})
 		}},
 		{"update an unknown customer", grahak.CodeCustomerNotFound, func(token grahak.TokenRecord) error {
-			_, err := r.store.UpdateCustomer(ctx, own, unknown, r.updated(unknown), &token)
+			_, err := r.store.UpdateCustomer(ctx, own, unknown, r.updated(unknown), &grahak.Besides{Token: &token})
 			return err
 		}},
 		{"update by reference", grahak.CodeCustomerNotFound, func(token grahak.TokenRecord) error {
 			byReference := r.next(c)
 			byReference.ID = unknown.ID
-			_, err := r.store.UpdateCustomer(ctx, own, byReference, r.updated(byReference), &token)
+			_, err := r.store.UpdateCustomer(ctx, own, byReference, r.updated(byReference), &grahak.Besides{Token: &token})
 			return err
 		}},
 		{"create a customer of an unknown merchant", grahak.CodeMerchantNotFound, func(token grahak.TokenRecord) error {
-			return r.store.CreateCustomer(ctx, nobody, duplicate, r.created(duplicate), &token)
+			return r.store.CreateCustomer(ctx, nobody, duplicate, r.created(duplicate), &grahak.Besides{Token: &token})
 		}},
 		{"erase an unknown customer", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
-			return second(r.store.EraseCustomer(ctx, own, unknown.ID, unknown.Revision, r.erased(unknown)))
+			return second(r.store.EraseCustomer(ctx, own, unknown.ID, unknown.Revision, r.erased(unknown), nil))
 		}},
 		{"erase a customer in other case", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
-			return second(r.store.EraseCustomer(ctx, own, "CST"+c.ID[3:], c.Revision, r.erased(c)))
+			return second(r.store.EraseCustomer(ctx, own, "CST"+c.ID[3:], c.Revision, r.erased(c), nil))
 		}},
 		{"erase a customer of an unknown merchant", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
-			return second(r.store.EraseCustomer(ctx, nobody, c.ID, c.Revision, r.erased(c)))
+			return second(r.store.EraseCustomer(ctx, nobody, c.ID, c.Revision, r.erased(c), nil))
 		}},
 		{"put a token of an unknown customer", grahak.CodeCustomerNotFound, func(token grahak.TokenRecord) error {
 			token.Customer = unknown.ID

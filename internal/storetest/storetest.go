@@ -254,7 +254,7 @@ func (r *rig) erase(m grahak.MerchantID, id grahak.CustomerID) error {
 		if err != nil {
 			return err
 		}
-		done, err := r.store.EraseCustomer(r.Context(), m, id, c.Revision, r.erased(c))
+		done, err := r.store.EraseCustomer(r.Context(), m, id, c.Revision, r.erased(c), nil)
 		if done || err != nil {
 			return err
 		}

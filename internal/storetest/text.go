@@ -113,7 +113,7 @@ func alikeIDs(r *rig) {
 			want = slices.DeleteFunc(want, func(x grahak.CustomerRecord) bool { return x.ID == c.ID })
 		} else {
 			next := r.next(c)
-			done, err := r.store.UpdateCustomer(r.Context(), own, next, r.updated(next), &token)
+			done, err := r.store.UpdateCustomer(r.Context(), own, next, r.updated(next), &grahak.Besides{Token: &token})
 			r.must(err)
 			r.wantEqual("done", done, true)
 			r.wantToken(token)
@@ -154,8 +154,8 @@ func strangeIDs(r *rig) {
 		for name, err := range map[string]error{
 			"Customer":       second(r.store.Customer(ctx, own, id, r.index())),
 			"Customer of":    second(r.store.Customer(ctx, m, c.ID, c.Reference)),
-			"UpdateCustomer": second(r.store.UpdateCustomer(ctx, own, named, r.updated(named), &token)),
-			"EraseCustomer":  second(r.store.EraseCustomer(ctx, own, id, 1, r.erased(named))),
+			"UpdateCustomer": second(r.store.UpdateCustomer(ctx, own, named, r.updated(named), &grahak.Besides{Token: &token})),
+			"EraseCustomer":  second(r.store.EraseCustomer(ctx, own, id, 1, r.erased(named), nil)),
 			"PutToken":       r.store.PutToken(ctx, own, token),
 		} {
 			r.wantCode(what+name, err, grahak.CodeCustomerNotFound)
@@ -250,12 +250,12 @@ func strangeText(r *rig) {
 				c := r.customer()
 				token.Customer = c.ID
 				e := event(r.created(c))
-				return e, r.store.CreateCustomer(r.Context(), own, c, e, token)
+				return e, r.store.CreateCustomer(r.Context(), own, c, e, &grahak.Besides{Token: token})
 			},
 			"an update": func(token *grahak.TokenRecord, _ grahak.Event) (grahak.Event, error) {
 				next := r.next(victim)
 				e := event(r.updated(next))
-				done, err := r.store.UpdateCustomer(r.Context(), own, next, e, token)
+				done, err := r.store.UpdateCustomer(r.Context(), own, next, e, &grahak.Besides{Token: token})
 				if err == nil {
 					r.wantEqual("done", done, true)
 					victim = next
@@ -274,7 +274,7 @@ func strangeText(r *rig) {
 			},
 			"an erasure": func(_ *grahak.TokenRecord, _ grahak.Event) (grahak.Event, error) {
 				e := event(r.erased(doomed))
-				done, err := r.store.EraseCustomer(r.Context(), own, doomed.ID, doomed.Revision, e)
+				done, err := r.store.EraseCustomer(r.Context(), own, doomed.ID, doomed.Revision, e, nil)
 				r.wantEqual("done", done, err == nil)
 				return e, err
 			},

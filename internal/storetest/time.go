@@ -88,7 +88,7 @@ func microsecondsDecide(r *rig) {
 		c.CreatedAt = at
 		token := r.token(own, c.ID)
 		token.ExpiresAt = at
-		r.must(r.store.CreateCustomer(ctx, own, c, r.created(c), &token))
+		r.must(r.store.CreateCustomer(ctx, own, c, r.created(c), &grahak.Besides{Token: &token}))
 		for _, shift := range []time.Duration{-time.Microsecond, 0, time.Microsecond} {
 			bound := at.Add(shift)
 			what := fmt.Sprintf("%s and %v: ", at.Format(time.RFC3339Nano), shift)

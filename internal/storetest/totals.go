@@ -35,7 +35,7 @@ func (r *rig) mustCreates(m grahak.MerchantID) *creates {
 func (c *creates) create(alter func(*grahak.CustomerRecord), token *grahak.TokenRecord) error {
 	record := c.customer()
 	alter(&record)
-	err := c.store.CreateCustomer(c.Context(), c.merchant, record, c.created(record), token)
+	err := c.store.CreateCustomer(c.Context(), c.merchant, record, c.created(record), &grahak.Besides{Token: token})
 	if err == nil {
 		c.done.Add(1)
 	}
@@ -59,7 +59,7 @@ func (c *creates) erase() error {
 
 // unknown erases nobody.
 func (c *creates) unknown() error {
-	return second(c.store.EraseCustomer(c.Context(), c.merchant, "cst_unknown", 1, c.event(grahak.EventCustomerErased, "cst_unknown", 2)))
+	return second(c.store.EraseCustomer(c.Context(), c.merchant, "cst_unknown", 1, c.event(grahak.EventCustomerErased, "cst_unknown", 2), nil))
 }
 
 // duplicate is refused.
