@@ -212,6 +212,11 @@ func FuzzParsePath(f *testing.F) {
 		case segments[1] == "v2" && len(segments) > 2 && segments[2] == "customers":
 			if len(segments) == 3 {
 				want.route = routeCustomersV2
+				break
+			}
+			reference, err := url.PathUnescape(strings.Join(segments[3:], "/"))
+			if err == nil && reference != "" && !slices.Contains(names, segments[len(segments)-1]) {
+				want = target{route: routeEnsure, id: reference}
 			}
 		default:
 			wantInside = false

@@ -103,7 +103,11 @@ func MustFill(t testing.TB, s *sqlstore.SQLite, first, last int) {
 		if n%2 == 0 {
 			token = &grahak.TokenRecord{Merchant: acme, Customer: c.ID, Hash: tokenOf(n), ExpiresAt: c.CreatedAt.Add(time.Hour)}
 		}
-		must(t, s.CreateCustomer(t.Context(), acme, c, created(c), &grahak.Besides{Token: token}))
+		b := &grahak.Besides{Token: token}
+		if n%4 == 0 {
+			b.Key = &grahak.IdempotencyRecord{Key: c.Reference, Request: c.Reference, Outcome: grahak.OutcomeCreated, Customer: c.ID, At: c.CreatedAt, ExpiresAt: c.CreatedAt.Add(time.Hour)}
+		}
+		must(t, s.CreateCustomer(t.Context(), acme, c, created(c), b))
 		change := func(number bool, field grahak.Field) {
 			c.Revision, c.UpdatedAt, c.Sealed.Bytes = 2, c.UpdatedAt.Add(time.Second), []byte("another")
 			if number {

@@ -368,6 +368,7 @@ func copyAltered(t *testing.T, c copyTest) {
 		"ip_list":            `UPDATE ip_list SET label = label || ' '`,
 		"customers":          `UPDATE customers SET email_index = '' WHERE id = (SELECT id FROM customers WHERE email_index IS NULL LIMIT 1)`,
 		"client_auth_tokens": `DELETE FROM client_auth_tokens WHERE hash = (SELECT hash FROM client_auth_tokens LIMIT 1)`,
+		"idempotency_keys":   `UPDATE idempotency_keys SET expires_at = expires_at + 1 WHERE key_index = (SELECT key_index FROM idempotency_keys LIMIT 1)`,
 		"events":             `UPDATE events SET at = at + 1 WHERE position = 2`,
 		"pending_events":     `INSERT INTO pending_events SELECT merchant_id, 'evt_x'::bytea, type, subject, revision, changed, actor, request_id, at, reindex FROM pending_events LIMIT 1`,
 		"event_chain":        `UPDATE event_chain SET links = set_byte(links, 31, 255 - get_byte(links, 31))`,
