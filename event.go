@@ -95,6 +95,17 @@ type ChainHead struct {
 	Customers int64
 }
 
+// Checkpoint is what is left of the beginning of a merchant's chain when the events
+// there have been pruned: the chain's head at the last of them. The zero Checkpoint
+// is that of a chain whose events are all there.
+type Checkpoint struct {
+	ChainHead
+	// Proof is a keyed index of the head under [IndexCheckpoint], so that a segment's
+	// proof is none: who can write the database but has no key cannot shorten the
+	// chain.
+	Proof Index
+}
+
 // ChainSegment is a piece of a merchant's chain, as it was added at once.
 type ChainSegment struct {
 	First int64  // position of the first event

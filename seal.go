@@ -35,6 +35,8 @@ const (
 	// Of an idempotency key, and of all that the request with it said.
 	IndexIdempotencyKey     IndexPurpose = "idempotency key"
 	IndexIdempotencyRequest IndexPurpose = "idempotency request"
+	// IndexCheckpoint is of the end of what was pruned of a chain.
+	IndexCheckpoint IndexPurpose = "checkpoint"
 )
 
 // Keyset is a merchant's sealing keys, wrapped under a master key. Its sealing

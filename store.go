@@ -212,6 +212,8 @@ type EventStore interface {
 	// several processes write, an event has a position only once it is in the
 	// chain.
 	Events(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
+	// EventsIn returns at most limit events of a range.
+	EventsIn(ctx context.Context, m MerchantID, r EventRange, limit int) ([]Event, error)
 	// EventsOf returns the events with the given subject, in order of position.
 	// Those that have none yet come last, with position 0.
 	EventsOf(ctx context.Context, m MerchantID, subject string) ([]Event, error)
@@ -230,6 +232,15 @@ type EventStore interface {
 	// Chain returns at most limit segments of the merchant's chain whose first
 	// position is above after, in order.
 	Chain(ctx context.Context, m MerchantID, after int64, limit int) ([]ChainSegment, error)
+	// ChainCheckpoint returns what stands in the place of the part of the merchant's
+	// chain whose events were pruned, zero if none were.
+	ChainCheckpoint(ctx context.Context, m MerchantID) (Checkpoint, error)
+	// PruneEvents deletes the events up to the position of c and their part of the
+	// chain, leaves c in its place, and returns how many events there were. It does
+	// nothing if no segment of the chain ends at that position with c's link and
+	// number of customers: so the chain stays whole, and of several who prune the
+	// same, one does.
+	PruneEvents(ctx context.Context, m MerchantID, c Checkpoint) (int64, error)
 	// Order appends a segment, which is that of the given pending events, to the
 	// merchant's chain, and lets their customers be found by their indexes without
 	// a look at the events. It does not append if the chain's head is not the one
@@ -238,6 +249,17 @@ type EventStore interface {
 	// Tidy does a bounded part of the work that keeps the merchant's indexes
 	// fast, and reports whether there is more to do.
 	Tidy(ctx context.Context, m MerchantID) (more bool, err error)
+}
+
+// EventRange is a range of a merchant's events. Its zero value is all of them, in
+// order of position.
+type EventRange struct {
+	After  int64 // position that they stand above
+	Before int64 // position that they stand below; 0 for no end
+	// Subject is that of all of them; empty for any.
+	Subject string
+	// Newest has them in descending order of position.
+	Newest bool
 }
 
 // KeyStore keeps API keys.

@@ -29,6 +29,65 @@ func chainHead(r conn, m grahak.MerchantID) (head grahak.ChainHead, err error) {
 	return head, err
 }
 
+// checkpointPosition is the first position of the row in the chain that is no
+// segment but the checkpoint: it has one link, that of the last event that was
+// pruned, whose position is its last one.
+const checkpointPosition = 0
+
+// ChainCheckpoint implements [grahak.EventStore].
+func (s *portable) ChainCheckpoint(ctx context.Context, m grahak.MerchantID) (c grahak.Checkpoint, err error) {
+	err = s.vitalRead(ctx, func(r conn) error {
+		var link, proof []byte
+		err := r.queryRow(`SELECT last_position, customers, proof, links FROM event_chain WHERE merchant_id = $1 AND first_position = $2`, string(m), checkpointPosition).
+			Scan(&c.Position, &c.Customers, &proof, &link)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err == nil && len(link) != len(c.Link) {
+			err = fmt.Errorf("the chain of merchant %s is damaged at its checkpoint", m)
+		}
+		copy(c.Link[:], link)
+		copy(c.Proof[:], proof)
+		return err
+	})
+	return c, err
+}
+
+// PruneEvents implements [grahak.EventStore].
+func (s *portable) PruneEvents(ctx context.Context, m grahak.MerchantID, c grahak.Checkpoint) (pruned int64, err error) {
+	err = s.write(ctx, func(tx tx) error {
+		pruned = 0
+		if err := tx.lockIndex(m); err != nil {
+			return err
+		}
+		var end grahak.ChainHead
+		var link []byte
+		err := tx.queryRow(`SELECT last_position, customers, substr(links, length(links) - 31) FROM event_chain WHERE merchant_id = $1 AND first_position > $2 AND first_position <= $3
+			ORDER BY first_position DESC LIMIT 1`, string(m), checkpointPosition, c.Position).Scan(&end.Position, &end.Customers, &link)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if copy(end.Link[:], link); end != c.ChainHead {
+			return nil
+		}
+		if pruned, err = tx.exec(`DELETE FROM events WHERE merchant_id = $1 AND position <= $2`, string(m), c.Position); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM event_chain WHERE merchant_id = $1 AND first_position <= $2`, string(m), c.Position); err != nil {
+			return err
+		}
+		return insertChain(tx, m, checkpointPosition, c.ChainHead, c.Proof, c.Link[:])
+	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return 0, err
+	}
+	return pruned, nil
+}
+
 // Chain implements [grahak.EventStore].
 func (s *portable) Chain(ctx context.Context, m grahak.MerchantID, after int64, limit int) (list []grahak.ChainSegment, err error) {
 	err = s.read(ctx, func(r conn) error {
@@ -48,7 +107,7 @@ func (s *portable) Chain(ctx context.Context, m grahak.MerchantID, after int64, 
 			copy(segment.Proof[:], proof)
 			return segment, nil
 		}, `SELECT first_position, last_position, customers, proof, links FROM event_chain WHERE merchant_id = $1 AND first_position > $2 ORDER BY first_position LIMIT $3`,
-			string(m), after, limit)
+			string(m), max(after, checkpointPosition), limit)
 		return err
 	})
 	return list, err
@@ -61,8 +120,13 @@ func insertSegment(tx conn, m grahak.MerchantID, segment grahak.ChainSegment) er
 	for _, link := range segment.Links {
 		links = append(links, link[:]...)
 	}
+	return insertChain(tx, m, segment.First, head, segment.Proof, links)
+}
+
+// insertChain writes a row of the merchant's chain.
+func insertChain(tx conn, m grahak.MerchantID, first int64, head grahak.ChainHead, proof grahak.Index, links []byte) error {
 	_, err := tx.exec(`INSERT INTO event_chain (merchant_id, first_position, last_position, customers, proof, links) VALUES ($1, $2, $3, $4, $5, $6)`,
-		string(m), segment.First, head.Position, segment.Customers, segment.Proof[:], links)
+		string(m), first, head.Position, head.Customers, proof[:], links)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"strings"
 
 	"grahak"
@@ -27,6 +28,23 @@ const eventColumns = `position, id, type, subject, revision, changed, actor, req
 // Events implements [grahak.EventStore].
 func (s *portable) Events(ctx context.Context, m grahak.MerchantID, after int64, limit int) ([]grahak.Event, error) {
 	return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND position > $2 ORDER BY position LIMIT $3`, string(m), after, limit)
+}
+
+// EventsIn implements [grahak.EventStore].
+func (s *portable) EventsIn(ctx context.Context, m grahak.MerchantID, r grahak.EventRange, limit int) ([]grahak.Event, error) {
+	before := r.Before
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	args := []any{string(m), r.After, before, limit}
+	order := "ORDER BY position"
+	if r.Newest {
+		order = "ORDER BY position DESC"
+	}
+	if r.Subject == "" {
+		return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND position > $2 AND position < $3 `+order+` LIMIT $4`, args...)
+	}
+	return s.events(ctx, s.eventsAbout(order), append(args, r.Subject)...)
 }
 
 func (s *portable) events(ctx context.Context, query string, args ...any) (list []grahak.Event, err error) {

@@ -85,6 +85,13 @@ func (s *Postgres) EventsOf(ctx context.Context, m grahak.MerchantID, subject st
 	return list, err
 }
 
+// eventsAbout implements [engine]. A planner that may choose would read a merchant's
+// events in order, to find those of the subject among them.
+func (s *Postgres) eventsAbout(order string) string {
+	return `WITH about AS MATERIALIZED (SELECT ` + eventColumns + ` FROM events WHERE merchant_id = $1 AND subject = $5)
+		SELECT ` + eventColumns + ` FROM about WHERE position > $2 AND position < $3 ` + order + ` LIMIT $4`
+}
+
 const (
 	// sampledEvents is how many pending events are looked at for their merchants at
 	// once. If there are more, the next look begins behind the last of the merchants,

@@ -93,6 +93,20 @@ func TestRowsRead(t *testing.T) {
 				}
 				return grahak.CustomerID(list[0].Subject), err
 			}},
+			{"the events of one in a range", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				list, err := s.EventsIn(ctx, acme, grahak.EventRange{After: 1, Subject: string(one.ID), Newest: true}, 10)
+				if len(list) != revision+2 {
+					return "", err
+				}
+				return grahak.CustomerID(list[0].Subject), err
+			}},
+			{"the newest events before one", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				list, err := s.EventsIn(ctx, acme, grahak.EventRange{Before: customers, Newest: true}, 10)
+				if len(list) != 10 || list[0].Position != customers-1 {
+					return "", err
+				}
+				return one.ID, err
+			}},
 		} {
 			before := rowsRead(t, cluster, url)
 			s := open()

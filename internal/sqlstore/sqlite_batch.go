@@ -39,11 +39,12 @@ func (b *batch) nextPosition(tx *sqliteConn, m grahak.MerchantID) (int64, error)
 	return last + 1, nil
 }
 
-// lastPosition returns the position of the merchant's last event, 0 for none.
+// lastPosition returns the position of the merchant's last event, 0 for none. Where
+// all events were pruned the chain has it.
 func lastPosition(c conn, m grahak.MerchantID) (last int64, err error) {
 	err = c.queryRow(`SELECT position FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT 1`, string(m)).Scan(&last)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+		last, _, err = chainTotal(c, m)
 	}
 	return last, err
 }

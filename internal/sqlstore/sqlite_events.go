@@ -26,6 +26,12 @@ func (s *SQLite) EventsOf(ctx context.Context, m grahak.MerchantID, subject stri
 		AND position IN (SELECT position FROM events WHERE merchant_id = $1 AND subject = $2) ORDER BY position`, string(m), subject)
 }
 
+// eventsAbout implements [engine].
+func (s *SQLite) eventsAbout(order string) string {
+	return `SELECT ` + eventColumns + ` FROM events WHERE merchant_id = $1 AND position IN
+		(SELECT position FROM events WHERE merchant_id = $1 AND subject = $5 AND position > $2 AND position < $3 ` + order + ` LIMIT $4) ` + order
+}
+
 // Pending implements [grahak.EventStore]: events have their positions from the
 // writer.
 func (s *SQLite) Pending(ctx context.Context, m grahak.MerchantID, after int64, limit int) ([]grahak.Event, error) {

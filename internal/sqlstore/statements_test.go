@@ -183,6 +183,7 @@ var readsAll = []string{
 var sortsSome = []string{
 	sortsFew,
 	"SELECT position, id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND subject = $2",
+	"WITH about AS MATERIALIZED (SELECT position, id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND subject = $5)",
 	"SELECT id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at FROM (SELECT DISTINCT subject FROM pending_events WHERE",
 }
 

@@ -52,6 +52,9 @@ type engine interface {
 	// with ids from one up to but not another, in descending order. c reads as of
 	// one moment.
 	search(c conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, limit int) ([]grahak.CustomerRecord, error)
+	// eventsAbout returns the query for at most $4 events with the subject $5 and a
+	// position between $2 and $3, which stands on an index by subject, in an order.
+	eventsAbout(order string) string
 	// ordered reports whether all events of the merchant are in its chain.
 	ordered(tx conn, m grahak.MerchantID) (bool, error)
 }

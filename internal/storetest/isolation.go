@@ -66,6 +66,9 @@ func isolation(r *rig) {
 			events := mine.Events[head.Position:]
 			return second(r.store.Order(ctx, other, r.segment(own, head, events), events))
 		}},
+		{"PruneEvents", "", func() error {
+			return second(r.store.PruneEvents(ctx, other, r.checkpoint(r.MustHead(own))))
+		}},
 		{"Tidy", "", func() error {
 			_, err := r.store.Tidy(ctx, other)
 			return err
@@ -90,6 +93,9 @@ func isolation(r *rig) {
 		events, err := r.store.EventsOf(ctx, other, string(c.ID))
 		r.must(err)
 		r.wantEqual("events of the customer", events, []grahak.Event(nil))
+		events, err = r.store.EventsIn(ctx, other, grahak.EventRange{Subject: string(c.ID)}, all)
+		r.must(err)
+		r.wantEqual("events of the customer in a range", events, []grahak.Event(nil))
 		r.wantEqual("the head", r.MustHead(other), grahak.ChainHead{})
 		r.MustOrder(own, all)
 	}

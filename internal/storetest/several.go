@@ -22,6 +22,7 @@ var severalTests = []test{
 	{"total beside refused and failed creates", totalBesideFailures},
 	{"events and their order", eventPositions},
 	{"orderers beside writers", orderBesideWriters},
+	{"pruners beside writers", pruneBesideWriters},
 	{"search is one moment", searchIsOneMoment},
 	{"fence against creates", keyFenceAgainstCreates},
 	{"retire against writes", retireAgainstWrites},

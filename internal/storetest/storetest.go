@@ -44,6 +44,7 @@ func Run(t *testing.T, open Opener) {
 		{"iplist", ipListTests, 0},
 		{"event", eventTests, 0},
 		{"chain", chainTests, 0},
+		{"prune", pruneTests, 0},
 		{"seal", sealTests, 0},
 		{"rewrap", rewrapTests, 0},
 		{"refusal", refusalTests, 0},
@@ -351,15 +352,17 @@ func (r *rig) wantNoToken(what string, token grahak.TokenRecord) {
 // all is more than any test writes.
 const all = 1 << 20
 
-// MustEvents returns all events of the merchant: those in its chain, and then
-// those that are to follow. It changes nothing, and nothing may be put in order
+// MustEvents returns all events of the merchant that were not pruned: those in its
+// chain, and then those that are to follow. It changes nothing, and nothing may be put in order
 // meanwhile.
 func (r *rig) MustEvents(m grahak.MerchantID) []grahak.Event {
 	r.Helper()
 	head := r.MustHead(m)
-	events, err := r.store.Events(r.Context(), m, 0, int(head.Position))
+	checkpoint, err := r.store.ChainCheckpoint(r.Context(), m)
 	r.must(err)
-	r.wantEqual("events in the chain of "+string(m), int64(len(events)), head.Position)
+	events, err := r.store.Events(r.Context(), m, 0, int(head.Position-checkpoint.Position))
+	r.must(err)
+	r.wantEqual("events in the chain of "+string(m), int64(len(events)), head.Position-checkpoint.Position)
 	pending, err := r.store.Pending(r.Context(), m, head.Position, all)
 	r.must(err)
 	n, err := r.store.CountPending(r.Context(), m)
@@ -386,6 +389,7 @@ type state struct {
 	IPList    []grahak.IPEntry
 	Events    []grahak.Event
 	Chain     []grahak.ChainSegment
+	Pruned    grahak.Checkpoint
 	Unordered bool // has events that are not in the chain
 }
 
@@ -406,6 +410,8 @@ func (r *rig) MustState(m grahak.MerchantID) (s state) {
 	r.must(err)
 	s.Events = r.MustEvents(m)
 	s.Chain, err = r.store.Chain(ctx, m, 0, all)
+	r.must(err)
+	s.Pruned, err = r.store.ChainCheckpoint(ctx, m)
 	r.must(err)
 	unordered, err := r.store.Unordered(ctx)
 	r.must(err)
