@@ -6,7 +6,8 @@
 -- make the reference, which is the e-mail address too, unique; the end of TAG,
 -- the thread and the counter make the mobile number, which repeats after a
 -- million customers of a thread. With FILE, PATH is empty, and the lines of FILE
--- are used in turn in place of AUTHORIZATION.
+-- are used in turn in place of AUTHORIZATION. MODE keyed does the same with an
+-- Idempotency-Key for each customer.
 -- MODE update posts another first name each time, to PATH and one of the lines of
 -- FILE behind it, chosen pseudo-randomly.
 -- MODE get reads PATH, or with FILE, PATH and one of the lines of FILE behind it,
@@ -45,17 +46,25 @@ function init(args)
   local mode, authorization, tag, path, file = args[1], args[2], args[3], args[4], args[5]
   local host = "Host: " .. wrk.host .. ":" .. wrk.port .. "\r\nAuthorization: "
   local n, format, random = 0, string.format, math.random
-  if mode == "create" then
+  if mode == "create" or mode == "keyed" then
     local reference = tag .. "-" .. number .. "-%09d%%40example.com"
     local form = "object_reference_id=" .. reference .. "&mobile_number=" .. tag:sub(-3) .. number .. "%06d" ..
       "&email_address=" .. reference .. "&first_name=Asha&last_name=Rao"
     local heads = {}
+    local first = "POST /customers HTTP/1.1\r\n" .. host
+    if mode == "keyed" then
+      first = "POST /customers HTTP/1.1\r\nIdempotency-Key: " .. tag .. "-" .. number .. "-%09d\r\n" .. host
+    end
     for i, key in ipairs(file and read(file) or { authorization }) do
-      heads[i] = "POST /customers HTTP/1.1\r\n" .. host .. key .. formType .. #format(form, 0, 0, 0) .. "\r\n\r\n"
+      heads[i] = first .. key .. formType .. #format(form, 0, 0, 0) .. "\r\n\r\n"
     end
     request = function()
       n = n + 1
-      return heads[n % #heads + 1] .. format(form, n, n % 1000000, n)
+      local head = heads[n % #heads + 1]
+      if mode == "keyed" then
+        head = format(head, n)
+      end
+      return head .. format(form, n, n % 1000000, n)
     end
   elseif mode == "update" then
     local lines = read(file)

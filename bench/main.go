@@ -191,6 +191,11 @@ func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
 		}
 		r.Comparisons = append(r.Comparisons, c)
 	}
+	if b.pairs > 0 {
+		if r.Keyed, err = b.compareKeyed(ctx, create); err != nil {
+			return err
+		}
+	}
 	one := load{connections: 1, threads: 1, duration: time.Duration(b.seconds) * time.Second}
 	if r.Latency, err = b.pair(ctx, create, one, false); err != nil {
 		return err
@@ -248,7 +253,7 @@ func (b *bench) measure(ctx context.Context, s *server, t target, l load) (sampl
 		return b.wrk.run(ctx, s, t, l)
 	}
 	result, err := b.wrk.measure(ctx, b.grahak, t, l)
-	if err == nil && t.mode == "create" {
+	if err == nil && t.creates() {
 		b.created += result.Requests
 		b.runs++
 	}
@@ -290,6 +295,35 @@ func (b *bench) compare(ctx context.Context, name string, t target) (*comparison
 		}
 		p.print(b.out, i+1)
 		c.Pairs = append(c.Pairs, *p)
+	}
+	c.finish(b.out)
+	return c, nil
+}
+
+// compareKeyed compares creates with those that have an idempotency key, both on
+// Grahak.
+func (b *bench) compareKeyed(ctx context.Context, create target) (*keyedComparison, error) {
+	c := new(keyedComparison)
+	l := load{connections: b.connections, threads: threads, duration: warmUp}
+	keyed := target{mode: "keyed"}
+	if _, err := b.measure(ctx, b.grahak.server, keyed, l); err != nil {
+		return nil, err
+	}
+	l.duration = time.Duration(b.seconds) * time.Second
+	for i := range b.pairs {
+		var p keyedPair
+		for half := range 2 {
+			var err error
+			if (half == 0) == (i%2 == 0) {
+				p.Plain, err = b.measure(ctx, b.grahak.server, create, l)
+			} else {
+				p.Keyed, err = b.measure(ctx, b.grahak.server, keyed, l)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		c.Pairs = append(c.Pairs, p)
 	}
 	c.finish(b.out)
 	return c, nil

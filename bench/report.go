@@ -18,6 +18,7 @@ const (
 	barStart  = 200   // ms, below
 	barLag    = 1_000 // ms, below
 	barGrowth = 1.5   // of the large store's rate, at most
+	barKeyed  = 1.5   // of the time of a create without an idempotency key, at most
 )
 
 // pair is Grahak and the empty handler, measured one right after the other.
@@ -36,6 +37,32 @@ type comparison struct {
 	Grahak float64 `json:"grahak_median_rate"`
 	Ratio  float64 `json:"ratio_median"`        // of the pairs' ratios
 	ByCPU  float64 `json:"ratio_by_cpu_median"` // see [pair.byCPU]
+}
+
+// keyedPair is creates without and with an idempotency key, measured one right
+// after the other.
+type keyedPair struct {
+	Plain sample `json:"plain"`
+	Keyed sample `json:"keyed"`
+}
+
+// keyedComparison is the pairs, and the medians of what a create with a key takes
+// of one without: by rates, and by the processor time of server and wrk.
+type keyedComparison struct {
+	Pairs []keyedPair `json:"pairs"`
+	Cost  float64     `json:"cost_median"`
+	ByCPU float64     `json:"cost_by_cpu_median"`
+}
+
+// finish computes the medians and prints them.
+func (c *keyedComparison) finish(out io.Writer) {
+	c.Cost = medianOf(c.Pairs, func(p keyedPair) float64 { return p.Plain.Rate / p.Keyed.Rate })
+	c.ByCPU = medianOf(c.Pairs, func(p keyedPair) float64 {
+		return (p.Keyed.ServerCPU + p.Keyed.WrkCPU) / (p.Plain.ServerCPU + p.Plain.WrkCPU)
+	})
+	rate := func(get func(keyedPair) float64) float64 { return medianOf(c.Pairs, get) }
+	fmt.Fprintf(out, "\nA create with an idempotency key: %.0f/s against %.0f/s without, %.2f times the time (%.2f by CPU).\n",
+		rate(func(p keyedPair) float64 { return p.Keyed.Rate }), rate(func(p keyedPair) float64 { return p.Plain.Rate }), c.Cost, c.ByCPU)
 }
 
 // bar is a figure and what it is held against.
@@ -58,14 +85,15 @@ type heading struct {
 // report is everything that a comparison with the empty handler found.
 type report struct {
 	*heading
-	Customers   int           `json:"customers_before"`
-	AnswerBytes int           `json:"answer_bytes"`
-	Comparisons []*comparison `json:"comparisons"`
-	Latency     *pair         `json:"create_one_connection,omitempty"`
-	Floor       floorResult   `json:"storage_floor"`
-	Memory      memory        `json:"memory"`
-	StartMs     []float64     `json:"start_ms"`
-	Disk        disk          `json:"disk"`
+	Customers   int              `json:"customers_before"`
+	AnswerBytes int              `json:"answer_bytes"`
+	Comparisons []*comparison    `json:"comparisons"`
+	Keyed       *keyedComparison `json:"create_with_idempotency_key,omitempty"`
+	Latency     *pair            `json:"create_one_connection,omitempty"`
+	Floor       floorResult      `json:"storage_floor"`
+	Memory      memory           `json:"memory"`
+	StartMs     []float64        `json:"start_ms"`
+	Disk        disk             `json:"disk"`
 }
 
 // strict returns an error that names the bars that were not met.
@@ -111,6 +139,9 @@ func (r *report) judge() {
 		if least > 0 && len(c.Pairs) > 0 {
 			r.Bars = append(r.Bars, bar{c.Name, fmt.Sprintf("≥ %.2f of the empty handler", least), c.Ratio, c.Ratio >= least})
 		}
+	}
+	if k := r.Keyed; k != nil {
+		r.Bars = append(r.Bars, bar{"idempotency key", fmt.Sprintf("≤ %.1f times a create", barKeyed), k.Cost, k.Cost <= barKeyed})
 	}
 	if l := r.worstLag(); l != nil {
 		r.Bars = append(r.Bars, bar{"order, behind by", fmt.Sprintf("< %d ms", barLag), l.worst(), l.worst() < barLag})

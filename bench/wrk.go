@@ -18,10 +18,13 @@ var errNoWrk = errors.New("wrk is not installed: install it with `apt-get instal
 
 // target is what a server is asked.
 type target struct {
-	mode string // of load.lua: create, update or get
+	mode string // of load.lua: create, keyed, update or get
 	path string // for update and get
 	file string // of what comes behind the path, for create of keys; empty for nothing
 }
+
+// creates reports whether t makes customers.
+func (t target) creates() bool { return t.mode == "create" || t.mode == "keyed" }
 
 // name is what t is called in messages.
 func (t target) name() string { return t.mode + " " + t.path }

@@ -108,12 +108,13 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	s.Service, err = grahak.NewService(grahak.Config{
-		Store:       s.store,
-		Sealer:      sealer,
-		Environment: s.store.Environment(),
-		CountryCode: s.cfg.DefaultCountryCode,
-		Clock:       opts.Clock,
-		Logger:      s.log,
+		Store:           s.store,
+		Sealer:          sealer,
+		Environment:     s.store.Environment(),
+		CountryCode:     s.cfg.DefaultCountryCode,
+		IdempotencyKeep: s.cfg.IdempotencyKeep,
+		Clock:           opts.Clock,
+		Logger:          s.log,
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"grahak"
 )
@@ -89,23 +90,28 @@ func (k MasterKey) Check() error {
 // none of its duties waits for another's.
 const MinConnections = 8
 
+// MinIdempotencyKeep is the shortest time that idempotency keys can be kept for: a
+// client must have the time to try again.
+const MinIdempotencyKeep = time.Minute
+
 // Server is the settings of `grahak serve`.
 type Server struct {
 	Data
 	MasterKey
 
-	Environment        string   `name:"env" default:"sandbox" enum:"sandbox,production" env:"GRAHAK_ENV" placeholder:"sandbox|production" help:"A sandbox makes a demo merchant, a key and its own secrets; production makes nothing by itself and demands them. The two never share data."`
-	Listen             string   `name:"listen" default:"127.0.0.1:8080" env:"GRAHAK_LISTEN" placeholder:"ADDR" help:"Address and port of the API; 0.0.0.0:8080 takes calls from other machines."`
-	OpsListen          string   `name:"ops-listen" default:"127.0.0.1:8081" env:"GRAHAK_OPS_LISTEN" placeholder:"ADDR" help:"Address and port of health, metrics, profiles and token checks; it asks nobody who they are, so keep it private."`
-	TLSCert            string   `name:"tls-cert" env:"GRAHAK_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM, which makes the API speak TLS; read again when the file changes."`
-	TLSKey             string   `name:"tls-key" env:"GRAHAK_TLS_KEY" placeholder:"FILE" help:"Private key of the certificate, in PEM; read again when the file changes."`
-	TLSSelfSigned      bool     `name:"tls-self-signed" env:"GRAHAK_TLS_SELF_SIGNED" help:"Make a CA and a certificate for localhost in the data folder, once, and speak TLS with it; sandbox only."`
-	TrustedProxies     []string `name:"trusted-proxies" env:"GRAHAK_TRUSTED_PROXIES" placeholder:"CIDR" help:"Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only what these write in X-Forwarded-For is believed; without any the header is not read."`
-	DefaultCountryCode string   `name:"default-country-code" default:"91" env:"GRAHAK_DEFAULT_COUNTRY_CODE" placeholder:"DIGITS" help:"Mobile country code of customers that are created without one."`
-	MaxConnections     int      `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
-	Connections        int      `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
-	LogFormat          string   `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
-	LogLevel           string   `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
+	Environment        string        `name:"env" default:"sandbox" enum:"sandbox,production" env:"GRAHAK_ENV" placeholder:"sandbox|production" help:"A sandbox makes a demo merchant, a key and its own secrets; production makes nothing by itself and demands them. The two never share data."`
+	Listen             string        `name:"listen" default:"127.0.0.1:8080" env:"GRAHAK_LISTEN" placeholder:"ADDR" help:"Address and port of the API; 0.0.0.0:8080 takes calls from other machines."`
+	OpsListen          string        `name:"ops-listen" default:"127.0.0.1:8081" env:"GRAHAK_OPS_LISTEN" placeholder:"ADDR" help:"Address and port of health, metrics, profiles and token checks; it asks nobody who they are, so keep it private."`
+	TLSCert            string        `name:"tls-cert" env:"GRAHAK_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM, which makes the API speak TLS; read again when the file changes."`
+	TLSKey             string        `name:"tls-key" env:"GRAHAK_TLS_KEY" placeholder:"FILE" help:"Private key of the certificate, in PEM; read again when the file changes."`
+	TLSSelfSigned      bool          `name:"tls-self-signed" env:"GRAHAK_TLS_SELF_SIGNED" help:"Make a CA and a certificate for localhost in the data folder, once, and speak TLS with it; sandbox only."`
+	TrustedProxies     []string      `name:"trusted-proxies" env:"GRAHAK_TRUSTED_PROXIES" placeholder:"CIDR" help:"Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only what these write in X-Forwarded-For is believed; without any the header is not read."`
+	DefaultCountryCode string        `name:"default-country-code" default:"91" env:"GRAHAK_DEFAULT_COUNTRY_CODE" placeholder:"DIGITS" help:"Mobile country code of customers that are created without one."`
+	IdempotencyKeep    time.Duration `name:"idempotency-keep" default:"24h" env:"GRAHAK_IDEMPOTENCY_KEEP" placeholder:"DURATION" help:"How long an Idempotency-Key is remembered: a request that is repeated within it takes effect once."`
+	MaxConnections     int           `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
+	Connections        int           `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
+	LogFormat          string        `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
+	LogLevel           string        `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
 }
 
 // Proxies returns TrustedProxies as networks.
@@ -172,6 +178,9 @@ func (s *Server) Check() error {
 	}
 	if s.MaxConnections < 1 {
 		add("--max-connections is at least 1")
+	}
+	if s.IdempotencyKeep < MinIdempotencyKeep {
+		add("--idempotency-keep is at least %s", MinIdempotencyKeep)
 	}
 	if code := s.DefaultCountryCode; len(code) < 1 || len(code) > grahak.MaxCountryCode || strings.Trim(code, "0123456789") != "" {
 		add("--default-country-code has 1 to %d digits", grahak.MaxCountryCode)

@@ -3,6 +3,7 @@ package config_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,6 +19,7 @@ func server() config.Server {
 		Listen:             "127.0.0.1:8080",
 		OpsListen:          "127.0.0.1:8081",
 		DefaultCountryCode: "91",
+		IdempotencyKeep:    24 * time.Hour,
 		MaxConnections:     1,
 	}
 }
@@ -82,6 +84,7 @@ func TestCheck(t *testing.T) {
 		{func(s *config.Server) { s.TLSCert = "c" }, `--tls-cert and --tls-key go together, but only one is given`},
 		{func(s *config.Server) { s.TLSSelfSigned, s.TLSCert, s.TLSKey = true, "c", "k" }, `--tls-self-signed and --tls-cert exclude each other`},
 		{func(s *config.Server) { s.MaxConnections = 0 }, `--max-connections is at least 1`},
+		{func(s *config.Server) { s.IdempotencyKeep = time.Second }, `--idempotency-keep is at least 1m0s`},
 		{func(s *config.Server) { s.DefaultCountryCode = "+91" }, `--default-country-code has 1 to 4 digits`},
 	} {
 		s := server()

@@ -10,6 +10,7 @@ import (
 // by one, too, are the ones of which a process may do a part by itself: it runs
 // writes together, and orders events.
 var severalTests = []test{
+	{"one idempotency key", idempotencyRace},
 	{"what others wrote", seenByOthers},
 	{"beats", beats},
 	{"one reference", createsOfOneReference},

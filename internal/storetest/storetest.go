@@ -38,6 +38,7 @@ func Run(t *testing.T, open Opener) {
 		{"erase", eraseTests, 0},
 		{"total", totalTests, 0},
 		{"token", tokenTests, 0},
+		{"idempotency", idempotencyTests, 0},
 		{"merchant", merchantTests, 0},
 		{"master key", masterKeyTests, 0},
 		{"key", keyTests, 0},

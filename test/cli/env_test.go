@@ -37,6 +37,7 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_TLS_SELF_SIGNED":      {"maybe", `--tls-self-signed: "maybe" is neither true nor false (from GRAHAK_TLS_SELF_SIGNED)`, "doctor", "--tls-self-signed"},
 	"GRAHAK_TRUSTED_PROXIES":      {"10.0.0.0/8,nowhere", `--trusted-proxies: "nowhere"`, "doctor", "--trusted-proxies=10.0.0.0/8,192.0.2.1"},
 	"GRAHAK_DEFAULT_COUNTRY_CODE": {"x", "--default-country-code has 1 to 4 digits", "doctor", "--default-country-code=44"},
+	"GRAHAK_IDEMPOTENCY_KEEP":     {"1s", "--idempotency-keep is at least 1m0s", "doctor", "--idempotency-keep=48h"},
 	"GRAHAK_MAX_CONNECTIONS":      {"0", "--max-connections is at least 1", "doctor", "--max-connections=1"},
 	"GRAHAK_LOG_FORMAT":           {"xml", "--log-format must be one of", "doctor", "--log-format=text"},
 	"GRAHAK_LOG_LEVEL":            {"loud", "--log-level must be one of", "doctor", "--log-level=debug"},

@@ -125,6 +125,7 @@ var (
 		"tls-self-signed":      {env: "GRAHAK_TLS_SELF_SIGNED"},
 		"trusted-proxies":      {value: "CIDR,...", env: "GRAHAK_TRUSTED_PROXIES"},
 		"default-country-code": {value: "DIGITS", fallback: "91", env: "GRAHAK_DEFAULT_COUNTRY_CODE"},
+		"idempotency-keep":     {value: "DURATION", fallback: "24h", env: "GRAHAK_IDEMPOTENCY_KEEP"},
 		"max-connections":      {value: "N", fallback: "4096", env: "GRAHAK_MAX_CONNECTIONS"},
 		"database-connections": {value: "N", fallback: "16", env: "GRAHAK_DATABASE_CONNECTIONS"},
 		"log-format":           {value: "auto|text|json", fallback: "auto", env: "GRAHAK_LOG_FORMAT"},
