@@ -48,6 +48,9 @@ func anyInput() *rapid.Generator[grahak.CustomerInput] {
 				Malformed: rapid.IntRange(0, 9).Draw(t, f.String()+" is malformed if 0") == 0,
 			}
 		}
+		if rapid.Bool().Draw(t, "metadata is given") {
+			in.Metadata = anyMetadata().Draw(t, "metadata")
+		}
 		return in
 	})
 }
@@ -80,6 +83,9 @@ func asInput(p grahak.Profile) grahak.CustomerInput {
 	var in grahak.CustomerInput
 	for _, f := range profileFields {
 		*input(&in, f) = given(value(p, f))
+	}
+	for key, text := range p.Metadata.All() {
+		in.Metadata.Pairs = append(in.Metadata.Pairs, grahak.MetadataPair{Key: key, Value: text})
 	}
 	return in
 }
@@ -120,14 +126,14 @@ func TestFieldsAreJudgedAlone(t *testing.T) {
 		in := anyInput().Draw(t, "request")
 		base := anyProfile().Draw(t, "profile")
 		var badCreate, badUpdate []grahak.Field
-		for _, f := range profileFields {
+		for _, f := range allFields {
 			alone := minimal()
-			*input(&alone, f) = *input(&in, f)
+			put(&alone, in, f)
 			if _, err := grahak.NewProfile(alone, "91"); err != nil {
 				badCreate = append(badCreate, f)
 			}
 			var update grahak.CustomerInput
-			*input(&update, f) = *input(&in, f)
+			put(&update, in, f)
 			if _, _, err := base.Apply(update); err != nil {
 				badUpdate = append(badUpdate, f)
 			}
@@ -158,12 +164,12 @@ func TestApply(t *testing.T) {
 			return
 		}
 		var differ []grahak.Field
-		for _, f := range profileFields {
+		for _, f := range allFields {
 			if value(before, f) == value(after, f) {
 				continue
 			}
 			differ = append(differ, f)
-			if f == grahak.FieldReference || !input(&in, f).Given {
+			if f == grahak.FieldReference || !isGiven(in, f) {
 				t.Errorf("the update changes %s from %q to %q", f, value(before, f), value(after, f))
 			}
 		}

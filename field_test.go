@@ -2,6 +2,7 @@ package grahak_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,26 @@ import (
 var profileFields = []grahak.Field{
 	grahak.FieldReference, grahak.FieldMobileNumber, grahak.FieldMobileCountryCode,
 	grahak.FieldEmail, grahak.FieldFirstName, grahak.FieldLastName,
+}
+
+// allFields are those, and the one that is not a text.
+var allFields = append(slices.Clone(profileFields), grahak.FieldMetadata)
+
+// put copies what src says of f to dst.
+func put(dst *grahak.CustomerInput, src grahak.CustomerInput, f grahak.Field) {
+	if f == grahak.FieldMetadata {
+		dst.Metadata = src.Metadata
+		return
+	}
+	*input(dst, f) = *input(&src, f)
+}
+
+// isGiven reports whether in says anything of f.
+func isGiven(in grahak.CustomerInput, f grahak.Field) bool {
+	if f == grahak.FieldMetadata {
+		return in.Metadata.Whole.Given || len(in.Metadata.Pairs) > 0
+	}
+	return input(&in, f).Given
 }
 
 // input returns the place of a field in a request.
@@ -34,7 +55,7 @@ func input(in *grahak.CustomerInput, f grahak.Field) *grahak.Input {
 	panic("a profile has no field " + f.String())
 }
 
-// value returns a field of a profile.
+// value returns a field of a profile; equal values are equal fields.
 func value(p grahak.Profile, f grahak.Field) string {
 	switch f {
 	case grahak.FieldReference:
@@ -49,6 +70,8 @@ func value(p grahak.Profile, f grahak.Field) string {
 		return p.FirstName
 	case grahak.FieldLastName:
 		return p.LastName
+	case grahak.FieldMetadata:
+		return p.Metadata.Text()
 	}
 	panic("a profile has no field " + f.String())
 }
@@ -290,14 +313,15 @@ func TestSeveralBadFields(t *testing.T) {
 	all := grahak.CustomerInput{
 		Reference: given(canary), MobileNumber: given(canary), MobileCountryCode: given(canary),
 		Email: given(canary), FirstName: given(canary), LastName: given(canary),
+		Metadata: grahak.MetadataInput{Pairs: []grahak.MetadataPair{{Key: canary, Value: canary}}},
 	}
 	_, err := grahak.NewProfile(all, "91")
-	diff(t, "refused by create", profileFields, refusedFields(t, err))
+	diff(t, "refused by create", allFields, refusedFields(t, err))
 	if !strings.Contains(err.Error(), "reference") || strings.Contains(err.Error(), "canary") {
 		t.Errorf("create says %q, want the first field's name and no value", err)
 	}
 	p, changed, err := stored.Apply(all)
-	diff(t, "refused by update", profileFields[1:], refusedFields(t, err))
+	diff(t, "refused by update", allFields[1:], refusedFields(t, err))
 	diff(t, "profile after that", stored, p)
 	diff(t, "changes after that", []grahak.Field(nil), changed)
 	if !strings.Contains(err.Error(), "mobile_number") || strings.Contains(err.Error(), "canary") {
@@ -312,7 +336,7 @@ func TestSeveralBadFields(t *testing.T) {
 
 func TestFieldNames(t *testing.T) {
 	t.Parallel()
-	for f := grahak.FieldReference; f <= grahak.FieldCursor; f++ {
+	for f := grahak.FieldReference; f <= grahak.FieldCreatedBefore; f++ {
 		got, ok := grahak.ParseField(f.String())
 		if !ok || got != f {
 			t.Errorf("ParseField(%q) = %v, %v, want the field back", f, got, ok)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,21 +40,35 @@ func encodeForm(pairs []pair) (contentType, body string) {
 	return "application/x-www-form-urlencoded", strings.TrimPrefix(b.String(), "&")
 }
 
-// encodeJSON writes digits as a number where JSON can, every second time.
+// encodeJSON writes digits as a number where JSON can, and an empty value of
+// metadata as null, every second time. For an even number of pairs it writes
+// metadata as an object, unless they give it as one value, too.
 func encodeJSON(pairs []pair) (contentType, body string) {
-	var b strings.Builder
+	var members, metadata []string
+	nest := len(pairs)%2 == 0 && !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == "metadata" })
 	for i, p := range pairs {
-		key, _ := json.Marshal(p.key)
+		inner, isMetadata := strings.CutPrefix(p.key, "metadata[")
+		isMetadata = isMetadata && strings.HasSuffix(inner, "]")
 		value, _ := json.Marshal(p.value)
 		switch {
-		case p.null:
+		case p.null, i%2 == 0 && isMetadata && p.value == "":
 			value = []byte("null")
 		case i%2 == 0 && jsonDigits.MatchString(p.value):
 			value = []byte(p.value)
 		}
-		fmt.Fprintf(&b, ",%s:%s", key, value)
+		name := p.key
+		list := &members
+		if isMetadata && nest {
+			name = strings.TrimSuffix(inner, "]")
+			list = &metadata
+		}
+		key, _ := json.Marshal(name)
+		*list = append(*list, fmt.Sprintf("%s:%s", key, value))
 	}
-	return "application/json", "{" + strings.TrimPrefix(b.String(), ",") + "}"
+	if nest {
+		members = append(members, `"metadata":{`+strings.Join(metadata, ",")+"}")
+	}
+	return "application/json", "{" + strings.Join(members, ",") + "}"
 }
 
 var jsonDigits = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
@@ -109,10 +124,24 @@ func drawPairs(t *rapid.T) []pair {
 			pairs = append(pairs, pair{key: key, value: anything.Draw(t, key+" again")})
 		}
 	}
-	for _, key := range []string{"options.get_client_auth_token", "options[get_client_auth_token]", "options_get_client_auth_token", "metadata", "First_Name"} {
+	for _, key := range []string{"options.get_client_auth_token", "options[get_client_auth_token]", "options_get_client_auth_token", "First_Name", "metadata[a", "metadata.a"} {
 		if rapid.IntRange(0, 5).Draw(t, "send "+key) == 0 {
 			pairs = append(pairs, pair{key: key, value: anything.Draw(t, key)})
 		}
+	}
+	keys, values := rapid.StringMatching(`[a-c"\\\[\]= &%+.éक😀]{0,3}`), anything
+	if good {
+		keys, values = rapid.StringMatching(`[a-c"\\\[\]= &%+.éक😀]{1,3}x`), rapid.StringMatching(`[A-Za-z0-9 "\\<ऀ-य]{0,30}`)
+	}
+	for range rapid.IntRange(0, 5).Draw(t, "keys of metadata") {
+		pairs = append(pairs, pair{key: "metadata[" + keys.Draw(t, "key of metadata") + "]", value: values.Draw(t, "value of metadata")})
+	}
+	if rapid.IntRange(0, 5).Draw(t, "send metadata") == 0 {
+		whole := anything
+		if good {
+			whole = rapid.StringMatching(` {0,2}`)
+		}
+		pairs = append(pairs, pair{key: "metadata", value: whole.Draw(t, "metadata")})
 	}
 	return rapid.Permutation(pairs).Draw(t, "order")
 }
@@ -127,7 +156,7 @@ func TestEncodingsAgree(t *testing.T) {
 	for name := range encodings {
 		s.MustMerchant(t, name)
 	}
-	made, changed, erased := 0, 0, 0
+	made, changed, erased, annotated := 0, 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		s.clock.Advance(time.Second)
 		pairs := drawPairs(t)
@@ -152,14 +181,16 @@ func TestEncodingsAgree(t *testing.T) {
 				}
 			}
 		}
-		read(t, s, reference)
+		if read(t, s, reference) {
+			annotated++
+		}
 		if reference != "base" && rapid.Bool().Draw(t, "erase") {
 			erase(t, s, reference)
 			erased++
 		}
 	})
-	if !t.Failed() && (made == 0 || changed == 0 || erased == 0) {
-		t.Errorf("of all requests %d made a customer, %d changed one and %d erased one", made, changed, erased)
+	if !t.Failed() && (made == 0 || changed == 0 || erased == 0 || annotated == 0) {
+		t.Errorf("of all requests %d made a customer, %d changed one, %d erased one and %d left metadata", made, changed, erased, annotated)
 	}
 }
 
@@ -199,28 +230,29 @@ func compare(t *rapid.T, s *server, target string, pairs []pair) int {
 }
 
 // read fails unless all merchants have the same customer under the reference,
-// and find just that one by all that it is.
-func read(t *rapid.T, s *server, reference string) {
+// and find just that one by all that it is. It reports whether there is metadata.
+func read(t *rapid.T, s *server, reference string) bool {
 	t.Helper()
 	answer := agree(t, s, "GET /customers/"+url.PathEscape(reference))
 	body, ok := strings.CutPrefix(answer, "200 ")
 	if !ok {
 		t.Fatalf("GET %q: %s", reference, answer)
 	}
-	var c map[string]string // null is empty
+	var c map[string]any
 	if err := json.Unmarshal([]byte(body), &c); err != nil {
 		t.Fatal(err)
 	}
 	filters := url.Values{}
 	for _, name := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address"} {
-		if c[name] != "" {
-			filters.Set(name, c[name])
+		if text, ok := c[name].(string); ok {
+			filters.Set(name, text)
 		}
 	}
 	found := agree(t, s, "GET /customers?"+filters.Encode())
 	if !strings.Contains(found, `"list":[`+body+`],"count":1,`) {
 		t.Errorf("%s finds %s, want %s", filters, found, body)
 	}
+	return c["metadata"] != nil
 }
 
 // erase fails unless all merchants erase the same customer, and have none

@@ -41,7 +41,20 @@ func appendMembers(buf []byte, c grahak.Customer) []byte {
 	buf = append(buf, `,"date_created":`...)
 	buf = appendTime(buf, c.CreatedAt)
 	buf = append(buf, `,"last_updated":`...)
-	return appendTime(buf, c.UpdatedAt)
+	buf = appendTime(buf, c.UpdatedAt)
+	if c.Metadata == (grahak.Metadata{}) {
+		return buf
+	}
+	buf = append(buf, `,"metadata":`...)
+	separator := byte('{')
+	for key, text := range c.Metadata.All() {
+		buf = append(buf, separator)
+		buf = appendString(buf, key)
+		buf = append(buf, ':')
+		buf = appendString(buf, text)
+		separator = ','
+	}
+	return append(buf, '}')
 }
 
 // appendErased appends the answer to an erase (wire.md §4).

@@ -107,9 +107,9 @@ func TestCanaries(t *testing.T) {
 	}
 	const token = "options.get_client_auth_token=true"
 	fields := func(what, reference string) string {
-		return fmt.Sprintf("object_reference_id=%s&mobile_number=%s&email_address=%s&first_name=%s&last_name=%s&%s=%s&%s",
+		return fmt.Sprintf("object_reference_id=%s&mobile_number=%s&email_address=%s&first_name=%s&last_name=%s&metadata[%s]=%s&%s=%s&%s",
 			reference, f.digits(what+" mobile_number"), f.email(what+" email_address"), f.word(what+" first_name"), f.word(what+" last_name"),
-			f.word(what+" unknown key"), f.word(what+" unknown value"), token)
+			f.word(what+" metadata key"), f.word(what+" metadata value"), f.word(what+" unknown key"), f.word(what+" unknown value"), token)
 	}
 	keepToken := func(answer string) string {
 		var body struct {
@@ -128,8 +128,8 @@ func TestCanaries(t *testing.T) {
 	// All operations that succeed, in the three encodings.
 	reference := f.email("reference")
 	id := keepToken(send(200, "POST /customers"+query("create"), fields("create", reference), demoKey))
-	send(200, "POST /v2/customers", fmt.Sprintf(`{"object_reference_id":%q,"mobile_number":%s,"first_name":%q}`,
-		f.email("JSON reference"), f.digits("JSON mobile_number"), f.word("JSON first_name")), demoKey, "Content-Type: application/json")
+	send(200, "POST /v2/customers", fmt.Sprintf(`{"object_reference_id":%q,"mobile_number":%s,"first_name":%q,"metadata":{%q:%q}}`,
+		f.email("JSON reference"), f.digits("JSON mobile_number"), f.word("JSON first_name"), f.word("JSON metadata key"), f.word("JSON metadata value")), demoKey, "Content-Type: application/json")
 	send(200, "POST /customers", "--b\r\nContent-Disposition: form-data; name=\"object_reference_id\"\r\n\r\n"+f.email("multipart reference")+
 		"\r\n--b\r\nContent-Disposition: form-data; name=\"mobile_number\"; filename=\""+f.word("file name")+"\"\r\n\r\n"+f.digits("multipart mobile_number")+"\r\n--b--\r\n",
 		demoKey, "Content-Type: multipart/form-data; boundary=b; "+f.word("parameter")+"=x")
@@ -180,19 +180,21 @@ func TestCanaries(t *testing.T) {
 
 	// All that is refused.
 	send(400, "POST /customers", fields("duplicate", reference), demoKey)
-	for _, field := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address", "first_name", "last_name"} {
+	for _, field := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address", "first_name", "last_name", "metadata", "metadata[a]"} {
 		bad := "%00" + f.word("bad "+field)
 		send(400, "POST /customers", strings.Replace(fields("bad "+field, f.email("bad "+field+" reference")), field+"=", field+"="+bad+"&x=", 1)+"&"+field+"="+bad, demoKey)
 		if field != "object_reference_id" {
 			send(400, "POST /customers/"+reference, field+"="+bad, demoKey)
 		}
 	}
+	send(400, "POST /customers/"+reference, fmt.Sprintf(`{"metadata":{"%s\u0000":"%s"}}`, f.word("bad metadata key"), f.word("value of a bad metadata key")), demoKey, "Content-Type: application/json")
+	send(400, "POST /customers/"+reference, fmt.Sprintf(`{"metadata":{"a":{"%s":"%s"}}}`, f.word("nested metadata key"), f.word("nested metadata value")), demoKey, "Content-Type: application/json")
 	for _, filter := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address", "created_after", "created_before"} {
 		find(400, filter+"=%00"+f.word("bad filter "+filter))
 		find(400, filter+"=%zz"+f.word("undecodable filter "+filter))
 	}
 	send(400, "GET /customers?count="+f.word("bad count")+"&offset="+f.word("bad offset")+"&after="+f.word("bad after"), "", demoKey)
-	for _, body := range []string{`{"first_name":"%s"`, `{"first_name":"%s\ud800"}`, `"%s"`, `{%s}`, `{"%s":1}}`} {
+	for _, body := range []string{`{"first_name":"%s"`, `{"first_name":"%s\ud800"}`, `"%s"`, `{%s}`, `{"%s":1}}`, `{"metadata":{"%s":"}`} {
 		send(400, "POST /customers", fmt.Sprintf(body, f.word("malformed JSON "+body)), demoKey, "Content-Type: application/json")
 	}
 	send(400, "POST /customers", "first_name="+f.word("malformed form value")+"%zz", demoKey)

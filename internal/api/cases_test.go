@@ -182,7 +182,7 @@ func TestEveryCode(t *testing.T) {
 	for field, name := range map[grahak.Field]string{
 		grahak.FieldReference: "object_reference_id", grahak.FieldMobileNumber: "mobile_number",
 		grahak.FieldMobileCountryCode: "mobile_country_code", grahak.FieldEmail: "email_address",
-		grahak.FieldFirstName: "first_name", grahak.FieldLastName: "last_name",
+		grahak.FieldFirstName: "first_name", grahak.FieldLastName: "last_name", grahak.FieldMetadata: "metadata",
 		grahak.FieldCount: "count", grahak.FieldOffset: "offset", grahak.FieldCursor: "after",
 		grahak.FieldCreatedAfter: "created_after", grahak.FieldCreatedBefore: "created_before",
 	} {

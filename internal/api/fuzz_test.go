@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"math"
 	"math/big"
 	"mime/multipart"
@@ -30,7 +31,19 @@ func fields(q *request) map[string]grahak.Input {
 		"email_address":       q.customer.Email,
 		"first_name":          q.customer.FirstName,
 		"last_name":           q.customer.LastName,
+		"metadata":            q.customer.Metadata.Whole,
 	}
+}
+
+// pairs returns the metadata that was decoded into q: of each key the first.
+func pairs(q *request) map[string]grahak.MetadataPair {
+	m := make(map[string]grahak.MetadataPair)
+	for _, p := range q.customer.Metadata.Pairs {
+		if _, ok := m[p.Key]; !ok {
+			m[p.Key] = p
+		}
+	}
+	return m
 }
 
 // expected is the input that text becomes in the field called name.
@@ -56,6 +69,16 @@ func checkValues(t *testing.T, q *request, values map[string][]string) {
 		if got != want {
 			t.Errorf("%s is %+v, want %+v", name, got, want)
 		}
+	}
+	metadata := make(map[string]grahak.MetadataPair)
+	for name, v := range values {
+		if key, ok := strings.CutPrefix(name, "metadata["); ok && strings.HasSuffix(key, "]") {
+			key = strings.TrimSuffix(key, "]")
+			metadata[key] = grahak.MetadataPair{Key: key, Value: v[0]}
+		}
+	}
+	if got := pairs(q); !maps.Equal(got, metadata) {
+		t.Errorf("metadata is %+v, want %+v", got, metadata)
 	}
 	var token []string
 	spellings := 0
@@ -143,7 +166,7 @@ func FuzzDecodeJSON(f *testing.F) {
 			want := grahak.Input{}
 			var text string
 			switch {
-			case !given || string(raw) == "null":
+			case !given || string(raw) == "null", name == "metadata" && raw[0] == '{':
 			case json.Unmarshal(raw, &text) == nil:
 				want = expected(name, text)
 			case strings.Trim(string(raw), "0123456789") == "":
@@ -155,10 +178,47 @@ func FuzzDecodeJSON(f *testing.F) {
 				t.Errorf("%q: %s is %+v, want %+v", body, name, got, want)
 			}
 		}
+		if strings.Count(string(body), `"metadata"`) < 2 && !strings.Contains(string(body), `"metadata[`) {
+			checkMetadata(t, q, body, members["metadata"])
+		}
 		if q.token && !regexp.MustCompile(`get_client_auth_token`).Match(body) {
 			t.Errorf("%q: token", body)
 		}
 	})
+}
+
+// checkMetadata fails unless q has the pairs of raw, the metadata of a body
+// without escapes.
+func checkMetadata(t *testing.T, q *request, body, raw []byte) {
+	t.Helper()
+	var members map[string]json.RawMessage
+	if len(raw) > 0 && raw[0] == '{' {
+		if err := json.Unmarshal(raw, &members); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := pairs(q)
+	for key, raw := range members {
+		p := got[key]
+		delete(got, key)
+		if strings.Count(string(body), `"`+key+`"`) > 1 {
+			continue
+		}
+		want := grahak.MetadataPair{Key: key}
+		switch {
+		case string(raw) == "null", json.Unmarshal(raw, &want.Value) == nil:
+		case strings.Trim(string(raw), "0123456789") == "":
+			want.Value = string(raw)
+		default:
+			want = grahak.MetadataPair{Key: key, Value: p.Value, Malformed: true}
+		}
+		if p != want {
+			t.Errorf("%q: %+v, want %+v", body, p, want)
+		}
+	}
+	if len(got) > 0 {
+		t.Errorf("%q: %+v is not in it", body, got)
+	}
 }
 
 func FuzzDecodeMultipart(f *testing.F) {

@@ -41,6 +41,12 @@ func decodeJSON(q *request, body []byte) error {
 			}
 			continue
 		}
+		if key == "metadata" {
+			if err := decodeMetadata(q, d); err != nil {
+				return err
+			}
+			continue
+		}
 		v, err := decodeValue(d)
 		if err != nil {
 			return err
@@ -48,6 +54,36 @@ func decodeJSON(q *request, body []byte) error {
 		q.set(key, v)
 	}
 	return nil
+}
+
+// decodeMetadata decodes the metadata: an object, or another value for all of
+// it.
+func decodeMetadata(q *request, d *json.Decoder) error {
+	t, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if t != json.Delim('{') {
+		v, err := valueOf(d, t)
+		q.setParameter(paramMetadata, v)
+		return err
+	}
+	first := q.first(paramMetadata)
+	for d.More() {
+		key, err := memberName(d)
+		if err != nil {
+			return err
+		}
+		v, err := decodeValue(d)
+		if err != nil {
+			return err
+		}
+		if first {
+			q.addMetadata(key, v)
+		}
+	}
+	_, err = d.Token()
+	return err
 }
 
 // decodeOptions decodes the nested spelling of the token option.
@@ -94,6 +130,11 @@ func decodeValue(d *json.Decoder) (value, error) {
 	if err != nil {
 		return value{}, err
 	}
+	return valueOf(d, t)
+}
+
+// valueOf reads the rest of the value that t began.
+func valueOf(d *json.Decoder, t json.Token) (value, error) {
 	switch t := t.(type) {
 	case string:
 		return value{text: t}, nil

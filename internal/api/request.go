@@ -48,6 +48,7 @@ const (
 	paramEmail
 	paramFirstName
 	paramLastName
+	paramMetadata // all of it in one value
 	paramToken
 	paramUpdate
 	paramUnknown
@@ -68,6 +69,8 @@ func parameterOf(key string) parameter {
 		return paramFirstName
 	case "last_name":
 		return paramLastName
+	case "metadata":
+		return paramMetadata
 	case "options.get_client_auth_token", "options[get_client_auth_token]", "options_get_client_auth_token":
 		return paramToken
 	case "update":
@@ -78,13 +81,27 @@ func parameterOf(key string) parameter {
 
 // set takes one parameter of the request. Unknown ones and all but the first of
 // each are ignored.
-func (q *request) set(key string, v value) { q.setParameter(parameterOf(key), v) }
-
-func (q *request) setParameter(p parameter, v value) {
-	if p == paramUnknown || q.seen&(1<<p) != 0 {
+func (q *request) set(key string, v value) {
+	p := parameterOf(key)
+	if p == paramUnknown {
+		if inner, ok := strings.CutPrefix(key, "metadata["); ok && strings.HasSuffix(inner, "]") {
+			q.addMetadata(inner[:len(inner)-1], v)
+		}
 		return
 	}
-	q.seen |= 1 << p
+	q.setParameter(p, v)
+}
+
+// addMetadata takes one key of the metadata. Here null is a value: an empty one.
+func (q *request) addMetadata(key string, v value) {
+	m := &q.customer.Metadata
+	m.Pairs = append(m.Pairs, grahak.MetadataPair{Key: key, Value: v.text, Malformed: v.malformed})
+}
+
+func (q *request) setParameter(p parameter, v value) {
+	if !q.first(p) {
+		return
+	}
 	in := grahak.Input{Value: v.text, Given: !v.null, Malformed: v.malformed}
 	switch p {
 	case paramReference:
@@ -99,11 +116,20 @@ func (q *request) setParameter(p parameter, v value) {
 		q.customer.FirstName = in
 	case paramLastName:
 		q.customer.LastName = in
+	case paramMetadata:
+		q.customer.Metadata.Whole = in
 	case paramToken:
 		q.token, q.tokenGiven = isTrue(v.text), in.Given
 	case paramUpdate:
 		q.update, q.updateGiven = isTrue(v.text), in.Given
 	}
+}
+
+// first reports whether p is met for the first time.
+func (q *request) first(p parameter) bool {
+	met := q.seen&(1<<p) != 0
+	q.seen |= 1 << p
+	return !met
 }
 
 // unlessAbsent returns in, or an absent input for the strings that the official

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"grahak"
@@ -30,12 +31,14 @@ type customerJSON struct {
 	Revision    int64             `json:"revision"`
 	CreatedAt   *string           `json:"date_created"`
 	UpdatedAt   *string           `json:"last_updated"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
 }
 
 func toJSON(c grahak.Customer) customerJSON {
 	return customerJSON{
 		ID: c.ID, Reference: c.Reference, CountryCode: c.MobileCountryCode, Number: c.MobileNumber, Email: c.Email,
 		FirstName: c.FirstName, LastName: c.LastName, Revision: c.Revision, CreatedAt: jsonTime(c.CreatedAt), UpdatedAt: jsonTime(c.UpdatedAt),
+		Metadata: maps.Collect(c.Metadata.All()),
 	}
 }
 
@@ -57,7 +60,7 @@ func (c customerGetCmd) Run(ctx context.Context, std Streams) error {
 			return printJSON(std.Out, toJSON(result.Customer))
 		}
 		customer := result.Customer
-		return table(std.Out, []string{"id", string(customer.ID)}, [][]string{
+		rows := [][]string{
 			{"reference", customer.Reference},
 			{"mobile", "+" + customer.MobileCountryCode + " " + customer.MobileNumber},
 			{"e-mail", customer.Email},
@@ -66,7 +69,11 @@ func (c customerGetCmd) Run(ctx context.Context, std Streams) error {
 			{"created", stamp(customer.CreatedAt)},
 			{"updated", stamp(customer.UpdatedAt)},
 			{"revision", fmt.Sprint(customer.Revision)},
-		})
+		}
+		for key, text := range customer.Metadata.All() {
+			rows = append(rows, []string{"metadata " + key, text})
+		}
+		return table(std.Out, []string{"id", string(customer.ID)}, rows)
 	})
 }
 

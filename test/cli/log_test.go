@@ -62,7 +62,7 @@ func TestLog(t *testing.T) {
 	for _, name := range []string{"object_reference_id", "email_address", "first_name", "last_name"} {
 		full += "&" + name + "=canary"
 	}
-	good := "object_reference_id=canary%40example.com&mobile_number=9988776655&email_address=canary%40example.com&first_name=canary&last_name=canary&options.get_client_auth_token=true"
+	good := "object_reference_id=canary%40example.com&mobile_number=9988776655&email_address=canary%40example.com&first_name=canary&last_name=canary&metadata[canary]=canary&options.get_client_auth_token=true"
 	private := []string{
 		"X-Routing-Id", "canary@example.com", "X-Customerid", "canary@example.com", "User-Agent", "canary/1.0", "Referer", "http://canary.example.com/",
 		"Cookie", "canary=canary", "Version", "canary",

@@ -78,7 +78,7 @@ func setUp(env *testscript.Env, s scene) error {
 	}
 	server := testkit.StartEnv(tb, data, database)
 	demo := caller{base: server.BaseURL, key: server.Key}
-	first := demo.send(tb, http.MethodPost, "/customers", newCustomer("c01@example.com")+"&email_address=asha@example.com&first_name=Asha&last_name=Rao")
+	first := demo.send(tb, http.MethodPost, "/customers", newCustomer("c01@example.com")+"&email_address=asha@example.com&first_name=Asha&last_name=Rao&metadata[plan]=gold&metadata[crm+id]=<7>")
 	var customer struct{ ID string }
 	if err := json.Unmarshal([]byte(first.body), &customer); err != nil || first.status != http.StatusOK {
 		return fmt.Errorf("create a customer: %d %s (%w)", first.status, first.body, err)

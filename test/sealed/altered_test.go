@@ -185,7 +185,7 @@ func (w *town) seek(t *testing.T, cases map[string]wireCase, way way, want custo
 		return a, outcome("wrong: " + err.Error())
 	case found == nil:
 		return a, missing
-	case *found != want && !cmp.Equal(*found, want):
+	case !cmp.Equal(*found, want):
 		return a, outcome("wrong: another customer:\n" + cmp.Diff(want, *found))
 	}
 	return a, right

@@ -89,11 +89,12 @@ func (a *aviary) send(want int, method, path, body string, headers ...string) an
 // person is fields with a planted value in each.
 func (a *aviary) person(what string) url.Values {
 	return url.Values{
-		"object_reference_id":           {a.email(what + " reference")},
-		"mobile_number":                 {a.digits(what + " number")},
-		"email_address":                 {a.email(what + " address")},
-		"first_name":                    {a.name(what + " first name")},
-		"last_name":                     {a.word(what + " last name")},
+		"object_reference_id": {a.email(what + " reference")},
+		"mobile_number":       {a.digits(what + " number")},
+		"email_address":       {a.email(what + " address")},
+		"first_name":          {a.name(what + " first name")},
+		"last_name":           {a.word(what + " last name")},
+		"metadata[" + a.name(what+" metadata key") + "]": {a.name(what + " metadata value")},
 		"comment":                       {a.word(what + " unknown field")},
 		"options.get_client_auth_token": {"true"},
 	}
@@ -324,8 +325,9 @@ func (a *aviary) requests(c customer) {
 	}
 	a.send(http.StatusOK, http.MethodGet, "/customers/"+escaped.String(), "")
 
-	inJSON, _ := json.Marshal(map[string]string{
+	inJSON, _ := json.Marshal(map[string]any{
 		"object_reference_id": a.name("a JSON reference") + "/ref?a=b&c", "mobile_number": a.digits("a JSON number"), "last_name": a.name("a JSON last name"),
+		"metadata": map[string]string{a.word("a JSON metadata key"): a.name("a JSON metadata value")},
 	})
 	a.send(http.StatusOK, http.MethodPost, "/v2/customers", string(inJSON), jsonBody)
 	a.send(http.StatusOK, http.MethodPost, "/customers", "--b\r\nContent-Disposition: form-data; name=\"object_reference_id\"\r\n\r\n"+a.email("a multipart reference")+
@@ -336,6 +338,7 @@ func (a *aviary) requests(c customer) {
 	for field, value := range map[string]string{
 		"mobile_number": a.digits("an updated number"), "email_address": a.email("an updated address"),
 		"first_name": a.name("an updated first name"), "last_name": a.word("an updated last name"),
+		"metadata[" + a.word("an updated metadata key") + "]": a.name("an updated metadata value"),
 	} {
 		update := url.Values{field: {value}, "object_reference_id": {a.email("an updated reference")}}.Encode()
 		got := a.send(http.StatusOK, http.MethodPost, byReference(c).path, update)
@@ -383,7 +386,7 @@ func (a *aviary) refusals(c customer) {
 	duplicate := a.person("a duplicate")
 	duplicate.Set("object_reference_id", c.Reference)
 	a.send(http.StatusBadRequest, http.MethodPost, "/customers", duplicate.Encode())
-	for _, field := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address", "first_name", "last_name"} {
+	for _, field := range []string{"object_reference_id", "mobile_number", "mobile_country_code", "email_address", "first_name", "last_name", "metadata", "metadata[a]"} {
 		bad := a.person("a refused")
 		bad.Set(field, a.word("a bad "+field)+"\x00")
 		a.send(http.StatusBadRequest, http.MethodPost, "/customers", bad.Encode())
@@ -398,6 +401,7 @@ func (a *aviary) refusals(c customer) {
 	}
 	a.send(http.StatusBadRequest, http.MethodPost, "/customers", `{"first_name":"`+a.name("a broken JSON name"), "Content-Type: application/json")
 	a.send(http.StatusBadRequest, http.MethodPost, "/customers", "first_name="+a.word("a broken form name")+"%zz")
+	a.send(http.StatusBadRequest, http.MethodPost, byReference(c).path, "metadata["+strings.Repeat(a.word("a long metadata key"), 4)+"]="+a.word("its value"))
 	a.send(http.StatusBadRequest, http.MethodPost, "/customers", "--b\r\n"+a.word("a broken part")+"\r\n", "Content-Type: multipart/form-data; boundary=b")
 	a.send(http.StatusRequestEntityTooLarge, http.MethodPost, "/customers", "first_name="+strings.Repeat(a.word("a large body"), 7000))
 	a.send(http.StatusUnsupportedMediaType, http.MethodPost, "/customers", a.word("another type's body"), "Content-Type: text/"+a.word("another type"))

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -167,16 +168,17 @@ func (c *client) get(ctx context.Context, id string) (answer, error) {
 
 // customer is the object of the wire.
 type customer struct {
-	ID          string  `json:"id"`
-	Object      string  `json:"object"`
-	Reference   string  `json:"object_reference_id"`
-	CountryCode string  `json:"mobile_country_code"`
-	Mobile      string  `json:"mobile_number"`
-	Email       *string `json:"email_address"`
-	FirstName   *string `json:"first_name"`
-	LastName    *string `json:"last_name"`
-	Created     string  `json:"date_created"`
-	Updated     string  `json:"last_updated"`
+	ID          string            `json:"id"`
+	Object      string            `json:"object"`
+	Reference   string            `json:"object_reference_id"`
+	CountryCode string            `json:"mobile_country_code"`
+	Mobile      string            `json:"mobile_number"`
+	Email       *string           `json:"email_address"`
+	FirstName   *string           `json:"first_name"`
+	LastName    *string           `json:"last_name"`
+	Created     string            `json:"date_created"`
+	Updated     string            `json:"last_updated"`
+	Metadata    map[string]string `json:"metadata"`
 }
 
 // customer decodes the answer's body, which is one customer.
@@ -206,6 +208,7 @@ func form(n int) url.Values {
 		"email_address":       {fmt.Sprintf("Person.%d@example.com", n)},
 		"first_name":          {fmt.Sprintf("Ashapurna %d", n)},
 		"last_name":           {fmt.Sprintf("Raychaudhuri %d", n)},
+		"metadata[plan]":      {fmt.Sprintf("Swarnamudra %d", n)},
 	}
 }
 
@@ -226,6 +229,15 @@ func made(c customer, form url.Values) customer {
 		if form.Has(name) {
 			value := form.Get(name)
 			*field = &value
+		}
+	}
+	for name := range form {
+		if key, ok := strings.CutPrefix(name, "metadata["); ok {
+			c.Metadata = maps.Clone(c.Metadata)
+			if c.Metadata == nil {
+				c.Metadata = make(map[string]string)
+			}
+			c.Metadata[strings.TrimSuffix(key, "]")] = form.Get(name)
 		}
 	}
 	return c
