@@ -20,6 +20,7 @@ const (
 	CodeInvalidAPIKey      Code = "invalid_api_key"
 	CodeIPNotWhitelisted   Code = "ip_not_whitelisted"
 	CodeInsufficientScope  Code = "insufficient_scope"
+	CodeTooManyRequests    Code = "too_many_requests"
 	CodeTokenNotFound      Code = "token_not_found"
 	CodeInvalidMerchant    Code = "invalid_merchant"
 	CodeMerchantExists     Code = "merchant_exists"
@@ -54,7 +55,7 @@ const (
 func Codes() []Code {
 	return []Code{
 		CodeInternal, CodeUnavailable, CodeInvalidField, CodeDuplicateReference, CodeCustomerNotFound,
-		CodeInvalidAPIKey, CodeIPNotWhitelisted, CodeInsufficientScope, CodeTokenNotFound,
+		CodeInvalidAPIKey, CodeIPNotWhitelisted, CodeInsufficientScope, CodeTooManyRequests, CodeTokenNotFound,
 		CodeInvalidMerchant, CodeMerchantExists, CodeMerchantNotFound,
 		CodeInvalidKey, CodeKeyExists, CodeKeyNotFound,
 		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
@@ -76,8 +77,8 @@ type Error struct {
 	// Code is CodeInvalidField.
 	Fields []Field
 	// RetryIn is how long to wait before the same call may work, when Code is
-	// CodeUnavailable or CodeIdempotencyInProgress; zero when nothing better than
-	// "soon" is known.
+	// CodeUnavailable, CodeIdempotencyInProgress or CodeTooManyRequests; zero when
+	// nothing better than "soon" is known.
 	RetryIn time.Duration
 	// Customer is the customer that exists already, when Code is
 	// CodeDuplicateReference and it is known.

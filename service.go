@@ -52,6 +52,11 @@ type Config struct {
 	Random io.Reader
 	// Logger receives the faults of background work; default [slog.Default].
 	Logger *slog.Logger
+	// Limits bounds what is answered; the zero value bounds nothing.
+	Limits Limits
+	// Limited is called for every request that a limit refuses, by the
+	// request's goroutine; default nothing.
+	Limited func(LimitKind)
 }
 
 // Service is the use cases. It is safe for concurrent use. Unless a method
@@ -66,6 +71,7 @@ type Service struct {
 	random      io.Reader
 	log         *slog.Logger
 	access      *accessCache
+	limits      *limits
 	nodes       *nodes
 	running     running
 	maxScan     int // but for tests the constant
@@ -114,6 +120,9 @@ func NewService(cfg Config) (_ *Service, err error) {
 		s.log = slog.Default()
 	}
 	if s.nodes, err = newNodes(s.store, s.random); err != nil {
+		return nil, err
+	}
+	if s.limits, err = newLimits(cfg.Limits, cfg.Limited, s.clock.Now()); err != nil {
 		return nil, err
 	}
 	s.access = newAccessCache(s.store, s.clock, s.sealer.Forget)

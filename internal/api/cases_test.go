@@ -31,7 +31,7 @@ type wireCase struct {
 }
 
 // notYet are the cases whose features come with later releases.
-var notYet = []string{"idempotency_in_progress", "idempotency_mismatch", "precondition_failed", "too_many_requests"}
+var notYet = []string{"idempotency_in_progress", "idempotency_mismatch", "precondition_failed"}
 
 // MustCases returns the cases of testdata/wire-cases.json by name, their bodies
 // without white space.
@@ -143,6 +143,7 @@ func TestEveryCode(t *testing.T) {
 		grahak.CodeInvalidAPIKey:      {Status: 401, Body: body("invalid_api_key"), Challenge: `Basic realm="grahak"`},
 		grahak.CodeIPNotWhitelisted:   {Status: 403, Body: body("ip_not_whitelisted")},
 		grahak.CodeInsufficientScope:  {Status: 403, Body: `{"error_message":"This API key may not do that.","status":"invalid_request_error","error_code":"insufficient_scope","error_info":{"user_message":"Not allowed.","developer_message":"The API key has read scope; this call needs a key with write scope.","code":"FORBIDDEN","category":"USER_ERROR"}}`},
+		grahak.CodeTooManyRequests:    {Status: 429, Body: body("too_many_requests"), RetryAfter: "2"},
 		"not_found":                   {Status: 404, Body: body("not_found")},
 		"method_not_allowed":          {Status: 405, Body: body("method_not_allowed")},
 		"malformed_body":              {Status: 400, Body: body("malformed_body")},

@@ -22,7 +22,6 @@ var (
 	errMethodNotAllowed     = &grahak.Error{Code: codeMethodNotAllowed}
 	errBodyTooLarge         = &grahak.Error{Code: codeBodyTooLarge}
 	errUnsupportedMediaType = &grahak.Error{Code: codeUnsupportedMediaType}
-	errInvalidAPIKey        = &grahak.Error{Code: grahak.CodeInvalidAPIKey}
 )
 
 func malformed(cause error) error { return &grahak.Error{Code: codeMalformedBody, Err: cause} }
@@ -45,6 +44,7 @@ var answers = map[grahak.Code]answer{
 	grahak.CodeIdempotencyInProgress: {http.StatusConflict, `{"error_message":"A request with this Idempotency-Key is still in progress.","status":"error","error_code":"idempotency_in_progress","error_info":{"user_message":"Please try again later.","developer_message":"Retry after the Retry-After header with the same Idempotency-Key.","code":"DUPLICATE_REQUEST","category":"USER_ERROR"}}`},
 	grahak.CodePreconditionFailed:    {http.StatusPreconditionFailed, `{"error_message":"The customer has changed.","status":"invalid_request_error","error_code":"precondition_failed","error_info":{"user_message":"Please reload and try again.","developer_message":"The If-Match header does not match the customer's current ETag; nothing was changed.","code":"INVALID_ACTION","category":"USER_ERROR"}}`},
 	grahak.CodeIdempotencyMismatch:   {http.StatusUnprocessableEntity, `{"error_message":"Idempotency-Key was used with a different request.","status":"invalid_request_error","error_code":"idempotency_mismatch","error_info":{"user_message":"Invalid request params. Please verify your input.","developer_message":"This Idempotency-Key belongs to an earlier, different request; use a new one.","code":"DUPLICATE_REQUEST","category":"USER_ERROR"}}`},
+	grahak.CodeTooManyRequests:       {http.StatusTooManyRequests, `{"error_message":"Too many requests.","status":"error","error_code":"too_many_requests","error_info":{"user_message":"Please try again later.","developer_message":"Rate limit exceeded; see the Retry-After header.","code":"RATE_LIMITED","category":"USER_ERROR"}}`},
 	codeNotFound:                     {http.StatusNotFound, `{"error_message":"Not Found","status":"invalid_request_error","error_code":"not_found","error_info":{"user_message":"Not found.","developer_message":"No such endpoint.","code":"RESOURCE_NOT_FOUND","category":"USER_ERROR"}}`},
 	codeMethodNotAllowed:             {http.StatusMethodNotAllowed, `{"error_message":"Method Not Allowed","status":"invalid_request_error","error_code":"method_not_allowed","error_info":{"user_message":"Invalid request.","developer_message":"This endpoint does not support the request's method; see the Allow header.","code":"INVALID_ACTION","category":"USER_ERROR"}}`},
 	codeMalformedBody:                {http.StatusBadRequest, `{"error_message":"Bad request.","status":"ERROR","error_code":"Bad request.","error_info":{"user_message":"Bad request.","developer_message":"Failed while parsing your request.","code":"INVALID_INPUT","category":"USER_ERROR"}}`},
@@ -83,7 +83,7 @@ func (e *Edge) Fail(x *web.Exchange, err error) {
 		x.Code = string(grahak.CodeInternal)
 	case http.StatusUnauthorized:
 		x.Header()["Www-Authenticate"] = basicChallenge
-	case http.StatusServiceUnavailable, http.StatusConflict:
+	case http.StatusServiceUnavailable, http.StatusConflict, http.StatusTooManyRequests:
 		x.RetryAfter(known.RetryIn)
 	}
 	if known.Customer != "" {

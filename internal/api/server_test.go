@@ -40,7 +40,9 @@ type server struct {
 	random  *source
 	metrics *telemetry.Metrics
 	log     *buffer
+	logger  *slog.Logger
 	folder  string // the data folder
+	sealer  grahak.Sealer
 
 	addr string
 	keys map[string]keyRef // by the name that a test gave them
@@ -64,14 +66,14 @@ func MustServe(tb testing.TB) *server {
 		folder:  tb.TempDir(),
 		keys:    make(map[string]keyRef),
 	}
-	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.logger = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	s.store, err = sqlstore.OpenSQLite(tb.Context(), sqlstore.SQLiteConfig{
 		Path:        filepath.Join(s.folder, "grahak.db"),
 		Environment: grahak.Sandbox,
 		Clock:       s.clock,
 		Observer:    s.metrics,
-		Logger:      logger,
+		Logger:      s.logger,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -85,25 +87,35 @@ func MustServe(tb testing.TB) *server {
 	if _, err := s.store.MasterKeyID(tb.Context(), master.ID()); err != nil {
 		tb.Fatal(err)
 	}
+	s.sealer = seal.New(master, s.store)
+	s.mustLimit(tb, grahak.Limits{})
+	s.MustMerchant(tb, demo)
+	return s
+}
+
+// mustLimit runs the server anew, with the given limits, on the same store.
+func (s *server) mustLimit(tb testing.TB, limits grahak.Limits) {
+	tb.Helper()
+	var err error
 	s.service, err = grahak.NewService(grahak.Config{
-		Store:  s.store,
-		Sealer: seal.New(master, s.store),
-		Clock:  s.clock,
-		Random: s.random,
-		Logger: logger,
+		Store:   s.store,
+		Sealer:  s.sealer,
+		Clock:   s.clock,
+		Random:  s.random,
+		Logger:  s.logger,
+		Limits:  limits,
+		Limited: func(kind grahak.LimitKind) { s.metrics.Limited(string(kind)) },
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	s.addr = serve(tb, web.NewServer(web.NewHandler(web.Config{
 		Edge:     api.New(s.service),
-		Logger:   logger,
+		Logger:   s.logger,
 		Observer: s.metrics,
 		Clock:    s.clock,
 		Random:   rand.Reader,
-	}), nil, logger))
-	s.MustMerchant(tb, demo)
-	return s
+	}), nil, s.logger))
 }
 
 // serve runs srv on a free port until the test ends and returns its address.

@@ -35,7 +35,7 @@ import (
 //	-- any other title --    a request: comments (# …), first line, headers, empty line, body
 //	-- answer --             the answer to the request above: status, headers that matter, body
 //
-// A second passes before every request. Host, Connection and Content-Length are
+// A second passes before every request without a comment "# at once". Host, Connection and Content-Length are
 // added. Lines of a multipart body are ended as HTTP wants it. A comment
 // "# undescribed: why" says that the OpenAPI description does not cover the
 // request although it is answered 200.
@@ -123,7 +123,9 @@ func (s *story) run(t *testing.T, sections []txtar.File) []txtar.File {
 		for i, h := range script.headers {
 			headers[i] = s.expand(t, h)
 		}
-		s.clock.Advance(time.Second)
+		if !script.atOnce {
+			s.clock.Advance(time.Second)
+		}
 		x := s.MustSend(t, request(s.expand(t, script.line), headers, s.expand(t, script.body)))
 		s.checkHeaders(t, section.Name, x)
 		s.checkDescription(t, section.Name, script.undescribed, x)
@@ -135,6 +137,7 @@ func (s *story) run(t *testing.T, sections []txtar.File) []txtar.File {
 // script is a request as a story tells it.
 type script struct {
 	undescribed string
+	atOnce      bool
 	line        string
 	headers     []string
 	body        string
@@ -148,6 +151,7 @@ func parseScript(text string) script {
 		if why, ok := strings.CutPrefix(comment, "# undescribed:"); ok {
 			s.undescribed = strings.TrimSpace(why)
 		}
+		s.atOnce = s.atOnce || comment == "# at once"
 	}
 	head, body, _ := strings.Cut(text, "\n\n")
 	lines := strings.Split(strings.TrimSuffix(head, "\n"), "\n")
@@ -218,7 +222,7 @@ func (s *story) checkHeaders(t *testing.T, title string, x exchange) {
 func (s *story) render(x exchange) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s\n", x.status, http.StatusText(x.status))
-	for _, name := range []string{"Allow", "Content-Type", "Retry-After", "Www-Authenticate", "X-Jp-Merchant-Id", "X-Request-Id"} {
+	for _, name := range []string{"Allow", "Content-Type", "Ratelimit", "Ratelimit-Policy", "Retry-After", "Www-Authenticate", "X-Jp-Merchant-Id", "X-Request-Id"} {
 		if name == "X-Request-Id" && x.request.Header[name] == nil {
 			// Every answer has one; it says nothing unless the client sent one.
 			continue
@@ -322,6 +326,8 @@ func basicAuth(credential string) string {
 //	revoke NAME             revoke a key
 //	rotate NAME NEW OVERLAP rotate a key
 //	ip M add ADDRESS        put an address on the IP list; also: mode off, report, enforce
+//	limit KEY MERCHANT FAILED
+//	                        run the server anew with these limits
 //	wait DURATION           let time pass
 //	damage ID               give the record of the customer to be read a fault
 //	break randomness        let the source of randomness fail
@@ -372,6 +378,14 @@ func (s *story) operate(t *testing.T, words []string) {
 		} else {
 			err = s.service.SetIPMode(t.Context(), operator(arg(1)), grahak.IPMode(arg(3)))
 		}
+	case "limit":
+		var limits grahak.Limits
+		for i, limit := range []*int{&limits.Key, &limits.Merchant, &limits.Failed} {
+			if *limit, err = strconv.Atoi(arg(1 + i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.mustLimit(t, limits)
 	case "wait":
 		s.clock.Advance(mustDuration(t, arg(1)))
 	case "damage":

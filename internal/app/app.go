@@ -115,6 +115,8 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		IdempotencyKeep: s.cfg.IdempotencyKeep,
 		Clock:           opts.Clock,
 		Logger:          s.log,
+		Limits:          grahak.Limits{Key: s.cfg.RateLimitKey, Merchant: s.cfg.RateLimitMerchant, Failed: s.cfg.RateLimitFailed},
+		Limited:         func(kind grahak.LimitKind) { metrics.Limited(string(kind)) },
 	})
 	if err != nil {
 		return err

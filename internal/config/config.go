@@ -110,8 +110,13 @@ type Server struct {
 	IdempotencyKeep    time.Duration `name:"idempotency-keep" default:"24h" env:"GRAHAK_IDEMPOTENCY_KEEP" placeholder:"DURATION" help:"How long an Idempotency-Key is remembered: a request that is repeated within it takes effect once."`
 	MaxConnections     int           `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
 	Connections        int           `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
-	LogFormat          string        `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
-	LogLevel           string        `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
+
+	RateLimitKey      int `name:"rate-limit-key" default:"50000" env:"GRAHAK_RATE_LIMIT_KEY" placeholder:"N" help:"Requests a second that this server answers to an API key, further ones with 429; 0 is any number."`
+	RateLimitMerchant int `name:"rate-limit-merchant" default:"100000" env:"GRAHAK_RATE_LIMIT_MERCHANT" placeholder:"N" help:"Requests a second that this server answers to a merchant, further ones with 429; 0 is any number."`
+	RateLimitFailed   int `name:"rate-limit-failed" default:"60" env:"GRAHAK_RATE_LIMIT_FAILED" placeholder:"N" help:"Failed authentications a minute from an address (IPv6: a /64) after which only API keys that this server has seen before are let in from there; 0 is any number. Behind a proxy it needs --trusted-proxies, or all clients are one address."`
+
+	LogFormat string `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
+	LogLevel  string `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
 }
 
 // Proxies returns TrustedProxies as networks.
@@ -181,6 +186,14 @@ func (s *Server) Check() error {
 	}
 	if s.IdempotencyKeep < MinIdempotencyKeep {
 		add("--idempotency-keep is at least %s", MinIdempotencyKeep)
+	}
+	for _, l := range []struct {
+		flag string
+		n    int
+	}{{"--rate-limit-key", s.RateLimitKey}, {"--rate-limit-merchant", s.RateLimitMerchant}, {"--rate-limit-failed", s.RateLimitFailed}} {
+		if l.n < 0 || l.n > grahak.MaxLimit {
+			add("%s is from 0 to %d", l.flag, grahak.MaxLimit)
+		}
 	}
 	if code := s.DefaultCountryCode; len(code) < 1 || len(code) > grahak.MaxCountryCode || strings.Trim(code, "0123456789") != "" {
 		add("--default-country-code has 1 to %d digits", grahak.MaxCountryCode)

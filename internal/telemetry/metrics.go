@@ -22,6 +22,7 @@ type Metrics struct {
 	durations *prometheus.HistogramVec
 	batches   prometheus.Histogram
 	commits   prometheus.Histogram
+	limited   *prometheus.CounterVec
 
 	// series remembers the two series of a request's labels, because finding
 	// them anew costs more than counting.
@@ -81,13 +82,17 @@ func NewMetrics(version string) *Metrics {
 			Help:    "Time that a commit took to be on disk.",
 			Buckets: prometheus.ExponentialBuckets(.0001, 2, 16),
 		}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "grahak_limited_requests_total",
+			Help: "Requests that a limit refused, by limit: key, merchant, failed (authentications of an address), lookup (of unknown keys).",
+		}, []string{"limit"}),
 		series: make(map[requestLabels]requestSeries),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "grahak_build_info", Help: "Always 1; the version is the label.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.batches, m.commits, info,
+	m.registry.MustRegister(m.requests, m.durations, m.batches, m.commits, m.limited, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -158,6 +163,9 @@ func (m *Metrics) Request(route, method string, status int, code string, took ti
 	s.count.Inc()
 	s.duration.Observe(took.Seconds())
 }
+
+// Limited counts a request that a limit of the given kind refused.
+func (m *Metrics) Limited(kind string) { m.limited.WithLabelValues(kind).Inc() }
 
 // Committed implements the observer of package sqlstore.
 func (m *Metrics) Committed(writes int, commit time.Duration) {

@@ -82,6 +82,7 @@ type Exchange struct {
 	Version  string // the API version the client names
 	IPReport bool   // the merchant's IP list would refuse the address
 	Refusal  string // why the credential was refused; clients are not told
+	Limit    string // the limit that refused the request
 	Quiet    bool   // an exchange of routine, logged for debugging only
 
 	// Buf is scratch space for the edge, kept from one request to the next.
@@ -299,6 +300,7 @@ func (h *Handler) report(x *Exchange, took time.Duration) {
 	}
 	text("code", x.Code)
 	text("refusal", x.Refusal)
+	text("limit", x.Limit)
 	text("version", x.Version)
 	if x.IPReport {
 		attrs = append(attrs, slog.String("ip_list", "would refuse"))
