@@ -62,7 +62,8 @@ func note(x *web.Exchange, access grahak.Access) {
 }
 
 // rateLimit returns the values of the header fields RateLimit-Policy and RateLimit
-// (draft-ietf-httpapi-ratelimit-headers-10), whose times are whole seconds.
+// (draft-ietf-httpapi-ratelimit-headers-10), whose times are whole seconds. Of a window
+// that is rounded up the nanoseconds are not told.
 func rateLimit(q grahak.Quota) (policy, left string) {
 	var space [96]byte
 	b := append(space[:0], '"')
@@ -77,7 +78,7 @@ func rateLimit(q grahak.Quota) (policy, left string) {
 	b = append(b, `";r=`...)
 	b = strconv.AppendInt(b, int64(q.Left), 10)
 	b = append(b, `;t=`...)
-	b = strconv.AppendInt(b, int64((q.Full+time.Second-1)/time.Second), 10)
+	b = strconv.AppendInt(b, int64(min(q.Full+time.Second-1, q.Window)/time.Second), 10)
 	both := string(b)
 	return both[:end], both[end:]
 }

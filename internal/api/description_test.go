@@ -83,6 +83,7 @@ func (d *description) route(path, method string) *routers.Route {
 			openapi3.WithStatus(http.StatusUnauthorized, res["invalid_api_key"]),
 			openapi3.WithStatus(http.StatusForbidden, res["ip_not_whitelisted"]),
 			openapi3.WithStatus(http.StatusNotFound, res["not_found"]),
+			openapi3.WithStatus(http.StatusTooManyRequests, res["too_many_requests"]),
 			openapi3.WithStatus(http.StatusServiceUnavailable, res["unavailable"]),
 		)}
 		return rt

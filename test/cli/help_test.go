@@ -128,6 +128,9 @@ var (
 		"idempotency-keep":     {value: "DURATION", fallback: "24h", env: "GRAHAK_IDEMPOTENCY_KEEP"},
 		"max-connections":      {value: "N", fallback: "4096", env: "GRAHAK_MAX_CONNECTIONS"},
 		"database-connections": {value: "N", fallback: "16", env: "GRAHAK_DATABASE_CONNECTIONS"},
+		"rate-limit-key":       {value: "N", fallback: "50000", env: "GRAHAK_RATE_LIMIT_KEY"},
+		"rate-limit-merchant":  {value: "N", fallback: "100000", env: "GRAHAK_RATE_LIMIT_MERCHANT"},
+		"rate-limit-failed":    {value: "N", fallback: "60", env: "GRAHAK_RATE_LIMIT_FAILED"},
 		"log-format":           {value: "auto|text|json", fallback: "auto", env: "GRAHAK_LOG_FORMAT"},
 		"log-level":            {value: "debug|info|warn|error", fallback: "info", env: "GRAHAK_LOG_LEVEL"},
 	})
