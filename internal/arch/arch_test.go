@@ -42,7 +42,7 @@ var places = map[string]place{
 
 	"grahak/cmd/grahak": {ours: []string{"grahak/internal/cli"}},
 	"grahak/internal/cli": {
-		ours: []string{"grahak", "grahak/internal/app", "grahak/internal/backup", "grahak/internal/config", "grahak/internal/disk", "grahak/internal/telemetry", "grahak/internal/tlscert"},
+		ours: []string{"grahak", "grahak/internal/app", "grahak/internal/backup", "grahak/internal/config", "grahak/internal/disk", "grahak/internal/rows", "grahak/internal/telemetry", "grahak/internal/tlscert"},
 		others: []string{
 			"github.com/alecthomas/kong",        // Reads the command line.
 			"github.com/gofrs/flock",            // Tells whether a server runs.
@@ -56,6 +56,7 @@ var places = map[string]place{
 			"grahak", "grahak/internal/config", "grahak/internal/disk",
 			"grahak/internal/api", "grahak/internal/ops", "grahak/internal/web", "grahak/internal/tlscert",
 			"grahak/internal/sqlstore", "grahak/internal/seal", "grahak/internal/backup", "grahak/internal/telemetry",
+			"grahak/internal/control", "grahak/internal/rows",
 		},
 		others: []string{"github.com/gofrs/flock"},
 		denied: []string{"database/sql"},
@@ -66,6 +67,9 @@ var places = map[string]place{
 	"grahak/internal/api": {ours: []string{"grahak", "grahak/api", "grahak/internal/web"}, denied: []string{"database/sql"}},
 	"grahak/internal/ops": {ours: []string{"grahak", "grahak/internal/web"}, denied: []string{"database/sql"}},
 	"grahak/internal/web": {ours: []string{"grahak"}, others: []string{"golang.org/x/net/netutil"}, denied: []string{"database/sql"}},
+
+	"grahak/internal/control": {ours: []string{"grahak"}, denied: []string{"database/sql"}},
+	"grahak/internal/rows":    {ours: []string{"grahak"}, denied: []string{"net/http", "database/sql", "os"}},
 
 	"grahak/internal/backup": {denied: []string{"net/http", "database/sql"}},
 	"grahak/internal/disk":   {others: []string{"golang.org/x/sys"}, denied: []string{"net/http", "database/sql"}},
