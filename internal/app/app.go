@@ -24,6 +24,7 @@ import (
 	"grahak"
 	"grahak/internal/api"
 	"grahak/internal/config"
+	"grahak/internal/control"
 	"grahak/internal/disk"
 	"grahak/internal/ops"
 	"grahak/internal/seal"
@@ -51,7 +52,8 @@ type Server struct {
 	lock     *flock.Flock
 	store    sqlstore.Store
 	api, ops *http.Server
-	listener struct{ api, ops net.Listener }
+	control  *http.Server
+	listener struct{ api, ops, control net.Listener }
 	draining atomic.Bool
 	fault    atomic.Pointer[error]
 }
@@ -147,7 +149,23 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	}), nil, s.log)
 	// A profile takes as long as it is asked to.
 	s.ops.WriteTimeout = 0
+	s.listenForCommands(ctx)
 	return nil
+}
+
+// listenForCommands makes the socket over which commands have work in bulk done,
+// where no other process can do it beside the server. Without it the server does
+// all that it is for.
+func (s *Server) listenForCommands(ctx context.Context) {
+	if s.cfg.Postgres() {
+		return
+	}
+	l, err := control.Listen(ctx, s.cfg.ControlSocket())
+	if err != nil {
+		s.log.Warn("commands cannot have work done by this server: grahak import needs it stopped", "error", err)
+		return
+	}
+	s.listener.control, s.control = l, control.NewServer(s.Service, s.log)
 }
 
 // makeDataDir makes the data folder, for this user only, if it does not exist,
@@ -337,7 +355,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Service.Run(background) })
 	work.Go(func() { s.watchMasterKey(background) })
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serve := func(srv *http.Server, l net.Listener) {
 		var err error
 		if srv.TLSConfig != nil {
@@ -353,6 +371,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.log.Info("stopped")
 	go serve(s.api, web.Limit(s.listener.api, s.cfg.MaxConnections))
 	go serve(s.ops, s.listener.ops)
+	if s.control != nil {
+		go serve(s.control, s.listener.control)
+	}
 	var err error
 	select {
 	case <-ctx.Done():
@@ -366,6 +387,11 @@ func (s *Server) Run(ctx context.Context) error {
 		_ = s.api.Close()
 	}
 	_ = s.ops.Close()
+	if s.control != nil {
+		if s.control.Shutdown(drain) != nil {
+			_ = s.control.Close()
+		}
+	}
 	stopBackground()
 	work.Wait()
 	return errors.Join(err, s.close())
@@ -374,7 +400,7 @@ func (s *Server) Run(ctx context.Context) error {
 // close closes what is open. Listeners that a server has closed are closed
 // again without harm.
 func (s *Server) close() error {
-	for _, l := range []net.Listener{s.listener.api, s.listener.ops} {
+	for _, l := range []net.Listener{s.listener.api, s.listener.ops, s.listener.control} {
 		if l != nil {
 			_ = l.Close()
 		}

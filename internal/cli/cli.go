@@ -46,7 +46,8 @@ type commands struct {
 	Merchant merchantCmd `cmd:"" help:"Make, list and disable merchants."`
 	Key      keyCmd      `cmd:"" help:"Make, import, list, revoke and rotate API keys."`
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
-	Customer customerCmd `cmd:"" help:"Find, export and erase a merchant's customers."`
+	Customer customerCmd `cmd:"" help:"Find a customer, print all that is held on one, and erase one."`
+	Export   exportCmd   `cmd:"" help:"Write all customers of a merchant as CSV or NDJSON."`
 	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`
 	Audit    auditCmd    `cmd:"" help:"List the events, and check that none was altered or removed."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the schema of the database up to date."`

@@ -51,6 +51,10 @@ func (d Data) Database() string { return filepath.Join(d.Folder(), "grahak.db") 
 // LockFile is the path of the file that a running server locks.
 func (d Data) LockFile() string { return filepath.Join(d.Folder(), "server.lock") }
 
+// ControlSocket is the path of the socket on which a running server takes work
+// from commands.
+func (d Data) ControlSocket() string { return filepath.Join(d.Folder(), "control.sock") }
+
 // GeneratedMasterKey is the path of the master key that a sandbox makes.
 func (d Data) GeneratedMasterKey() string { return filepath.Join(d.Folder(), "master.key") }
 

@@ -193,6 +193,11 @@ var commandFlags = map[string]map[string]flag{
 		"after":    {value: "POSITION", fallback: "0", env: "GRAHAK_AFTER"},
 		"since":    {value: "TIME", env: "GRAHAK_SINCE"},
 	}),
+	"export": with(merchantFlags, map[string]flag{
+		"format": {value: "csv|ndjson", fallback: "csv", env: "GRAHAK_FORMAT"},
+		"output": {value: "FILE", env: "GRAHAK_OUTPUT"},
+		"gzip":   {env: "GRAHAK_GZIP"},
+	}),
 	"copy": with(jsonFlags, map[string]flag{
 		"from": {value: "URL", env: "GRAHAK_FROM"},
 		"to":   {value: "URL", env: "GRAHAK_TO"},
@@ -251,6 +256,7 @@ func TestHelpTeaches(t *testing.T) {
 		"key import":      {"standard input", "grahak key import --merchant acme <key.txt", "16 to 256"},
 		"key rotate":      {"--overlap 7d"},
 		"customer export": {"umask 077", "SHA-256"},
+		"export":          {"--gzip --output acme.csv.gz", "grahak import acme.csv.gz", "personal data in clear", "grahak customer export"},
 		"customer erase":  {"--yes", "grahak seal rotate --merchant acme", "grahak seal rewrap", "events stay"},
 		"seal":            {"grahak seal rotate --all", "grahak seal rewrap"},
 		"seal rotate":     {"grahak seal rotate --merchant acme", "A running server does that", "interrupted at any time"},
