@@ -25,14 +25,14 @@ func (r *rig) keyed(outcome grahak.IdempotencyOutcome, id grahak.CustomerID) *gr
 
 // wantRecord fails the test unless the store returns want, apart from the time it
 // was made at, a moment before it expires, and nothing from then on.
-func (r *rig) wantRecord(m grahak.MerchantID, want grahak.IdempotencyRecord) {
+func (r *rig) wantRecord(want grahak.IdempotencyRecord) {
 	r.Helper()
 	want.At = time.Time{}
 	for _, c := range []struct {
 		now  time.Time
 		want grahak.IdempotencyRecord
 	}{{want.ExpiresAt.Add(-time.Microsecond), want}, {want.ExpiresAt, grahak.IdempotencyRecord{}}} {
-		got, found, err := r.store.Idempotency(r.Context(), m, want.Key, c.now)
+		got, found, err := r.store.Idempotency(r.Context(), own, want.Key, c.now)
 		r.must(err)
 		r.wantEqual(fmt.Sprintf("the record at %s", c.now), got, c.want)
 		r.wantEqual("found", found, c.want.Outcome != "")
@@ -70,7 +70,7 @@ func idempotencyRoundTrip(r *rig) {
 	r.must(err)
 	r.wantEqual("erased", done, true)
 	for _, b := range []*grahak.Besides{created, updated, unchanged, erased} {
-		r.wantRecord(own, *b.Key)
+		r.wantRecord(*b.Key)
 		r.wantUnused("at another merchant", other, b.Key.Key)
 		r.wantUnused("by the request", own, b.Key.Request)
 	}
@@ -107,7 +107,7 @@ func idempotencyUsed(r *rig) {
 	r.wantRefused("an erasure", done, err)
 	r.wantCode("a change of nothing", r.store.PutIdempotency(r.Context(), own, *again(grahak.OutcomeFound).Key), grahak.CodeIdempotencyKeyUsed)
 	r.wantEqual("what is stored", r.MustState(own), before)
-	r.wantRecord(own, *first.Key)
+	r.wantRecord(*first.Key)
 
 	// What was refused for another reason leaves no record.
 	missed := r.keyed(grahak.OutcomeCreated, twin.ID)
@@ -159,22 +159,22 @@ func idempotencyExpiry(r *rig) {
 	}
 	b := later(grahak.OutcomeCreated, fresh.ID, at)
 	r.must(r.store.CreateCustomer(r.Context(), own, fresh, r.created(fresh), b))
-	r.wantRecord(own, *b.Key)
+	r.wantRecord(*b.Key)
 	at = b.Key.ExpiresAt
 	next := r.next(fresh)
 	b = later(grahak.OutcomeFound, fresh.ID, at)
 	done, err := r.store.UpdateCustomer(r.Context(), own, next, r.updated(next), b)
 	r.must(err)
 	r.wantEqual("updated", done, true)
-	r.wantRecord(own, *b.Key)
+	r.wantRecord(*b.Key)
 	b = later(grahak.OutcomeFound, fresh.ID, b.Key.ExpiresAt)
 	r.must(r.store.PutIdempotency(r.Context(), own, *b.Key))
-	r.wantRecord(own, *b.Key)
+	r.wantRecord(*b.Key)
 	b = later(grahak.OutcomeErased, fresh.ID, b.Key.ExpiresAt)
 	done, err = r.store.EraseCustomer(r.Context(), own, fresh.ID, next.Revision, r.erased(next), b)
 	r.must(err)
 	r.wantEqual("erased", done, true)
-	r.wantRecord(own, *b.Key)
+	r.wantRecord(*b.Key)
 }
 
 func idempotencyPrune(r *rig) {
@@ -197,7 +197,7 @@ func idempotencyPrune(r *rig) {
 		r.wantEqual("pruned", n, want)
 	}
 	for _, record := range kept {
-		r.wantRecord(own, record)
+		r.wantRecord(record)
 	}
 }
 
