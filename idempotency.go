@@ -165,8 +165,8 @@ func (s *Service) write(ctx context.Context, w writing) (CustomerResult, error) 
 		look = true
 		result, done, err := w.attempt(&key)
 		switch code := CodeOf(err); {
-		case code == CodeDuplicateReference:
-			// That may be the customer that the same request made before.
+		case code == CodeDuplicateReference, code == CodeCustomerNotFound, code == CodePreconditionFailed:
+			// That may be what the same request has made of the customer meanwhile.
 			before, replayed, replayErr := s.replay(ctx, w, key)
 			if replayed || replayErr != nil {
 				return before, replayErr

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -146,6 +147,15 @@ func (a answer) customer() (c customer, err error) {
 // do sends a request, with form as its body unless that is nil, and under an id
 // unless that is empty.
 func (c *client) do(ctx context.Context, method, path string, form url.Values, id string) (answer, error) {
+	header := http.Header{}
+	if id != "" {
+		header.Set("X-Request-Id", id)
+	}
+	return c.send(ctx, method, path, form, header)
+}
+
+// send is do with other headers.
+func (c *client) send(ctx context.Context, method, path string, form url.Values, header http.Header) (answer, error) {
 	var body io.Reader
 	if form != nil {
 		body = strings.NewReader(form.Encode())
@@ -154,14 +164,12 @@ func (c *client) do(ctx context.Context, method, path string, form url.Values, i
 	if err != nil {
 		return answer{}, err
 	}
+	maps.Copy(req.Header, header)
 	if c.key != "" {
 		req.SetBasicAuth(c.key, "")
 	}
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	if id != "" {
-		req.Header.Set("X-Request-Id", id)
 	}
 	begin := time.Now()
 	res, err := c.http.Do(req)
