@@ -186,6 +186,15 @@ func TestMetadataRules(t *testing.T) {
 		diff(t, "update with "+name, []grahak.Field{grahak.FieldMetadata}, refusedFields(t, err))
 	}
 
+	// Of many equal keys, too, the first counts.
+	var often grahak.MetadataInput
+	for i := range 400 {
+		often.Pairs = append(often.Pairs, grahak.MetadataPair{Key: fmt.Sprintf("key %d", i%40), Value: fmt.Sprint(i)})
+	}
+	p, _, err := stored.Apply(grahak.CustomerInput{Metadata: often})
+	wantCode(t, err, "")
+	diff(t, "400 pairs of 40 keys", wantMetadata(map[string]string{}, often), maps.Collect(p.Metadata.All()))
+
 	// The limit is on what is there afterwards.
 	full, _, err := stored.Apply(grahak.CustomerInput{Metadata: numbered(0, 50, "v")})
 	wantCode(t, err, "")

@@ -30,9 +30,10 @@ func customerRoundTrip(r *rig) {
 		everyByte[i] = byte(i)
 	}
 	for name, alter := range map[string]func(*grahak.CustomerRecord){
-		"plain":           func(*grahak.CustomerRecord) {},
-		"every byte":      func(c *grahak.CustomerRecord) { c.Sealed.Bytes = everyByte },
-		"large":           func(c *grahak.CustomerRecord) { c.Sealed.Bytes = slices.Repeat(everyByte, 64) },
+		"plain":      func(*grahak.CustomerRecord) {},
+		"every byte": func(c *grahak.CustomerRecord) { c.Sealed.Bytes = everyByte },
+		// As much as the most metadata takes.
+		"large":           func(c *grahak.CustomerRecord) { c.Sealed.Bytes = slices.Repeat(everyByte, 448) },
 		"index of zeros":  func(c *grahak.CustomerRecord) { c.Reference = grahak.Index{} },
 		"index of ones":   func(c *grahak.CustomerRecord) { c.Reference = grahak.Index(slices.Repeat([]byte{0xff}, 16)) },
 		"index of quotes": func(c *grahak.CustomerRecord) { c.Reference = grahak.Index([]byte(`'"\%_'"\%_'"\%_;`)) },

@@ -24,7 +24,7 @@ func eventRoundTrip(r *rig) {
 	want := r.MustEvents(own)
 	everyField := []grahak.Field{
 		grahak.FieldReference, grahak.FieldMobileNumber, grahak.FieldMobileCountryCode,
-		grahak.FieldEmail, grahak.FieldFirstName, grahak.FieldLastName,
+		grahak.FieldEmail, grahak.FieldFirstName, grahak.FieldLastName, grahak.FieldMetadata,
 	}
 	for _, alter := range []func(*grahak.Event){
 		func(*grahak.Event) {},
