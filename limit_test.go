@@ -446,3 +446,21 @@ func TestFloodFromEverywhere(t *testing.T) {
 		t.Errorf("the key that was never seen, afterwards: got code %q", got)
 	}
 }
+
+func BenchmarkAuthenticate(b *testing.B) {
+	for name, limits := range map[string]grahak.Limits{"no limits": {}, "limits": {Key: grahak.MaxLimit, Merchant: grahak.MaxLimit, Failed: 60}} {
+		b.Run(name, func(b *testing.B) {
+			r := MustMerchantRig(b)
+			_, secret := r.MustKey(b, acme, grahak.KeySpec{})
+			s := MustService(b, grahak.Config{Store: r.store, Sealer: r.sealer, Limits: limits})
+			cred := grahak.Credential{Key: secret, Addr: netip.MustParseAddr(here)}
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := s.Authenticate(b.Context(), cred)
+				if code := grahak.CodeOf(err); code != "" && code != grahak.CodeTooManyRequests {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -85,6 +85,9 @@ func TestCheck(t *testing.T) {
 		{func(s *config.Server) { s.TLSSelfSigned, s.TLSCert, s.TLSKey = true, "c", "k" }, `--tls-self-signed and --tls-cert exclude each other`},
 		{func(s *config.Server) { s.MaxConnections = 0 }, `--max-connections is at least 1`},
 		{func(s *config.Server) { s.IdempotencyKeep = time.Second }, `--idempotency-keep is at least 1m0s`},
+		{func(s *config.Server) { s.RateLimitKey = -1 }, `--rate-limit-key is from 0 to 1000000`},
+		{func(s *config.Server) { s.RateLimitMerchant = 1_000_001 }, `--rate-limit-merchant is from 0 to 1000000`},
+		{func(s *config.Server) { s.RateLimitFailed = -60 }, `--rate-limit-failed is from 0 to 1000000`},
 		{func(s *config.Server) { s.DefaultCountryCode = "+91" }, `--default-country-code has 1 to 4 digits`},
 	} {
 		s := server()

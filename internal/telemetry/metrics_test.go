@@ -67,6 +67,19 @@ func TestRequestMetrics(t *testing.T) {
 	})
 }
 
+func TestLimitMetrics(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics("")
+	for _, kind := range []string{"key", "failed", "key"} {
+		m.Limited(kind)
+	}
+	want(t, scrape(t, m), map[string]string{
+		`grahak_limited_requests_total{limit="key"}`:      "2",
+		`grahak_limited_requests_total{limit="failed"}`:   "1",
+		`grahak_limited_requests_total{limit="merchant"}`: "",
+	})
+}
+
 func TestStoreMetrics(t *testing.T) {
 	t.Parallel()
 	m := telemetry.NewMetrics("")
