@@ -13,6 +13,10 @@ func (s *Service) Order(ctx context.Context) error { return untilDone(ctx, s.ord
 // now and then.
 func (s *Service) ResealAll(ctx context.Context) error { return untilDone(ctx, s.reseal) }
 
+// PruneEvents deletes the events of all merchants that have been kept for long
+// enough, as [Service.Run] does now and then.
+func (s *Service) PruneEvents(ctx context.Context) error { return untilDone(ctx, s.pruneEvents) }
+
 func untilDone(ctx context.Context, work func(context.Context) (more bool, err error)) error {
 	for {
 		if more, err := work(ctx); !more || err != nil {
@@ -31,10 +35,12 @@ func (s *Service) SetMaxScan(n int) { s.maxScan = n }
 
 // Of the background work and of ids.
 const (
-	ResealBatch = resealBatch
-	OrderBatch  = orderBatch
-	MaxAhead    = maxAhead
-	LastTick    = lastTick
+	ResealBatch    = resealBatch
+	OrderBatch     = orderBatch
+	PrunedSegments = prunedSegments
+	PrunedEvents   = prunedEvents
+	MaxAhead       = maxAhead
+	LastTick       = lastTick
 )
 
 // FoldCase is what stands for all texts that differ in letter case only.

@@ -1,12 +1,14 @@
 package grahak
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +52,12 @@ type Config struct {
 	// Random is a cryptographic source of ids, keys and tokens, safe for
 	// concurrent use; default [rand.Reader].
 	Random io.Reader
+	// EventsCatchUp is how old an event may be for a merchant to read it; default
+	// [DefaultEventsCatchUp].
+	EventsCatchUp time.Duration
+	// EventsKeep is how old an event may get before it is pruned, at least
+	// [MinEventsKeep] and EventsCatchUp; default [DefaultEventsKeep].
+	EventsKeep time.Duration
 	// Logger receives the faults of background work; default [slog.Default].
 	Logger *slog.Logger
 	// Limits bounds what is answered; the zero value bounds nothing.
@@ -75,6 +83,9 @@ type Service struct {
 	nodes       *nodes
 	running     running
 	maxScan     int // but for tests the constant
+	catchUp     time.Duration
+	keep        time.Duration
+	pruned      atomic.Int64 // events, by this process
 
 	idempotencyKeep time.Duration
 
@@ -95,6 +106,8 @@ func NewService(cfg Config) (_ *Service, err error) {
 		random:      cfg.Random,
 		log:         cfg.Logger,
 		maxScan:     maxScan,
+		catchUp:     cmp.Or(cfg.EventsCatchUp, DefaultEventsCatchUp),
+		keep:        cmp.Or(cfg.EventsKeep, DefaultEventsKeep),
 
 		idempotencyKeep: cfg.IdempotencyKeep,
 	}
@@ -109,6 +122,9 @@ func NewService(cfg Config) (_ *Service, err error) {
 	}
 	if !validDigits(s.countryCode, MaxCountryCode) {
 		return nil, Errorf(CodeInvalidField, "The default country code %q is not valid: it has 1 to %d digits.", s.countryCode, MaxCountryCode)
+	}
+	if err := CheckEventTimes(s.catchUp, s.keep); err != nil {
+		return nil, err
 	}
 	if s.clock == nil {
 		s.clock = SystemClock{}
@@ -138,9 +154,9 @@ const (
 
 // Run does the service's background work until ctx ends: it notices changes
 // that other processes make to keys, IP lists, merchants and keysets, writes when
-// keys were last used, deletes expired tokens, puts events into their chains and
-// seals customers anew after a rotation; the last three are shared among the nodes
-// on a store. It flushes before it returns.
+// keys were last used, deletes expired tokens, puts events into their chains, seals
+// customers anew after a rotation and prunes old events; the last four are shared
+// among the nodes on a store. It flushes before it returns.
 func (s *Service) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -149,6 +165,9 @@ func (s *Service) Run(ctx context.Context) {
 	work.Go(func() { s.repeat(ctx, orderInterval, "cannot put events in order; it will be tried again", s.order) })
 	work.Go(func() {
 		s.repeat(ctx, resealInterval, "cannot seal customers under the new key; it will be tried again", s.reseal)
+	})
+	work.Go(func() {
+		s.repeat(ctx, pruneEventsInterval, "cannot prune old events; it will be tried again", s.pruneEvents)
 	})
 }
 

@@ -46,6 +46,10 @@ type AuditReport struct {
 	Merchant MerchantID
 	// Head is where the chain has come to; Position 0 if there is none yet.
 	Head Anchor
+	// Pruned is the position up to which events were pruned because of their age, 0 if
+	// none were: they are not there to be checked. The chain begins behind it with a
+	// checkpoint.
+	Pruned int64
 	// Pending counts the events that are not in the chain yet, and cannot be
 	// checked.
 	Pending int64
@@ -134,6 +138,7 @@ type audit struct {
 	anchor *Anchor
 	report AuditReport
 	head   ChainHead // of what was checked
+	latest time.Time // of the events of the last segment that was checked
 }
 
 // auditBatch is how many segments and events are read at once.
@@ -149,25 +154,27 @@ func (a *audit) run(ctx context.Context, progress func(int64)) error {
 	} else if err != nil {
 		return err
 	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		segments, err := a.store.Chain(ctx, m, a.head.Position, auditSegments)
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	for more := true; more; {
+		err := ctx.Err()
 		if err != nil {
 			return err
 		}
-		for _, segment := range segments {
-			if err := a.segment(ctx, segment); err != nil {
+		if more, err = a.segments(ctx); err != nil {
+			// What is missing may just have been pruned.
+			checked := a.head.Position
+			if beginErr := a.begin(ctx); beginErr != nil {
+				return beginErr
+			}
+			if more = a.head.Position > checked; !more {
 				return err
 			}
 		}
 		a.report.Head = Anchor{Position: a.head.Position, Link: a.head.Link}
 		if progress != nil {
 			progress(a.head.Position)
-		}
-		if len(segments) < auditSegments {
-			break
 		}
 	}
 	if a.anchor != nil && a.anchor.Position > a.head.Position {
@@ -180,14 +187,68 @@ func (a *audit) run(ctx context.Context, progress func(int64)) error {
 	if err != nil {
 		return err
 	}
-	if len(first) > 0 && first[0].Position < 1 {
-		return faultf("the event at position %d (%s) was added: positions begin at 1", first[0].Position, first[0].ID)
+	if len(first) > 0 && first[0].Position <= a.report.Pruned {
+		begin := "positions begin at 1"
+		if a.report.Pruned > 0 {
+			begin = fmt.Sprintf("what stood up to position %d was pruned", a.report.Pruned)
+		}
+		return faultf("the event at position %d (%s) was added: %s", first[0].Position, first[0].ID, begin)
 	}
 	counted, recorded, err := a.store.CountCustomers(ctx, m)
 	if err == nil && counted != recorded {
 		err = faultf("there are %d customers, but the events tell of %d: customers were removed or added without an event", counted, recorded)
 	}
 	return err
+}
+
+// begin goes on behind the checkpoint of the chain, if that is ahead: what stood
+// before it was pruned.
+func (a *audit) begin(ctx context.Context) error {
+	m := a.report.Merchant
+	c, err := a.store.ChainCheckpoint(ctx, m)
+	if err != nil || c == (Checkpoint{}) {
+		return err
+	}
+	proof := c.Proof
+	if !a.report.Keyless {
+		if proof, err = a.checkpointProof(ctx, m, c.ChainHead); err != nil {
+			return err
+		}
+	}
+	if c.Position < 1 || subtle.ConstantTimeCompare(proof[:], c.Proof[:]) != 1 {
+		return faultf("the checkpoint at position %d was not made by this service: events up to there were removed, not pruned", c.Position)
+	}
+	a.report.Pruned = c.Position
+	if a.anchor != nil && a.anchor.Position < c.Position && a.anchor.Position > a.head.Position {
+		return faultf("the events up to position %d were pruned because of their age, so the chain cannot be compared with the anchor's position %d any more: use a head that was noted later", c.Position, a.anchor.Position)
+	}
+	if a.anchor != nil && a.anchor.Position == c.Position && a.anchor.Link != c.Link {
+		return faultf("the chain does not agree with the anchor at position %d: it was made anew, %s", c.Position, orAnchor)
+	}
+	if c.Position > a.head.Position {
+		a.head = c.ChainHead
+		a.report.Head = Anchor{Position: a.head.Position, Link: a.head.Link}
+	}
+	return nil
+}
+
+// segments checks the next segments of the chain, and reports whether there may be
+// more.
+func (a *audit) segments(ctx context.Context) (more bool, err error) {
+	after := a.head.Position
+	if after == a.report.Pruned {
+		after = 0 // Nothing may stand before the checkpoint.
+	}
+	segments, err := a.store.Chain(ctx, a.report.Merchant, after, auditSegments)
+	if err != nil {
+		return false, err
+	}
+	for _, segment := range segments {
+		if err := a.segment(ctx, segment); err != nil {
+			return false, err
+		}
+	}
+	return len(segments) == auditSegments, nil
 }
 
 // segment checks one segment and the events that it covers.
@@ -198,6 +259,7 @@ func (a *audit) segment(ctx context.Context, segment ChainSegment) error {
 	}
 	end := segment.Head()
 	customers := a.head.Customers
+	a.latest = time.Time{}
 	for a.head.Position < end.Position {
 		events, err := a.store.Events(ctx, m, a.head.Position, int(min(auditEvents, end.Position-a.head.Position)))
 		if err != nil {
@@ -210,6 +272,9 @@ func (a *audit) segment(ctx context.Context, segment ChainSegment) error {
 			a.head.Link = e.Link(m, a.head.Link)
 			a.head.Position = e.Position
 			customers += e.Type.customers()
+			if e.At.After(a.latest) {
+				a.latest = e.At
+			}
 			if a.head.Link != segment.Links[e.Position-segment.First] {
 				return faultf("the event at position %d (%s) was altered, or stood elsewhere", e.Position, e.ID)
 			}

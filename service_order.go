@@ -139,7 +139,16 @@ func (t EventType) customers() int64 {
 
 // proof returns what only a holder of the merchant's key can make of a head.
 func (s *Service) proof(ctx context.Context, m MerchantID, h ChainHead) (Index, error) {
+	return s.sealer.Index(ctx, m, IndexChain, h.proven())
+}
+
+// checkpointProof is proof for a [Checkpoint] at a head.
+func (s *Service) checkpointProof(ctx context.Context, m MerchantID, h ChainHead) (Index, error) {
+	return s.sealer.Index(ctx, m, IndexCheckpoint, h.proven())
+}
+
+// proven returns all of a head, as what is proven of it.
+func (h ChainHead) proven() string {
 	value := binary.BigEndian.AppendUint64(h.Link[:], uint64(h.Position))
-	value = binary.BigEndian.AppendUint64(value, uint64(h.Customers))
-	return s.sealer.Index(ctx, m, IndexChain, string(value))
+	return string(binary.BigEndian.AppendUint64(value, uint64(h.Customers)))
 }
