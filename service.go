@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -123,8 +124,8 @@ func NewService(cfg Config) (_ *Service, err error) {
 	if !validDigits(s.countryCode, MaxCountryCode) {
 		return nil, Errorf(CodeInvalidField, "The default country code %q is not valid: it has 1 to %d digits.", s.countryCode, MaxCountryCode)
 	}
-	if err := CheckEventTimes(s.catchUp, s.keep); err != nil {
-		return nil, err
+	if s.catchUp < 0 || s.keep < max(MinEventsKeep, s.catchUp) {
+		return nil, fmt.Errorf("grahak: events cannot be shown for %s and kept for %s", s.catchUp, s.keep)
 	}
 	if s.clock == nil {
 		s.clock = SystemClock{}

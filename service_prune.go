@@ -2,7 +2,6 @@ package grahak
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -13,20 +12,6 @@ const (
 	DefaultEventsKeep    = 396 * 24 * time.Hour // 13 months
 	MinEventsKeep        = 30 * 24 * time.Hour
 )
-
-// CheckEventTimes returns an error, in one sentence, if events cannot be shown and
-// kept for the given times.
-func CheckEventTimes(catchUp, keep time.Duration) error {
-	switch {
-	case catchUp <= 0:
-		return errors.New("events are shown to merchants for longer than no time at all")
-	case keep < MinEventsKeep:
-		return fmt.Errorf("events are kept for at least %d days", MinEventsKeep/(24*time.Hour))
-	case keep < catchUp:
-		return errors.New("events are kept for at least as long as they are shown to merchants")
-	}
-	return nil
-}
 
 // pruneEventsInterval is how often the oldest event of each merchant is looked at.
 const pruneEventsInterval = time.Hour

@@ -115,6 +115,8 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		Environment:     s.store.Environment(),
 		CountryCode:     s.cfg.DefaultCountryCode,
 		IdempotencyKeep: s.cfg.IdempotencyKeep,
+		EventsCatchUp:   time.Duration(s.cfg.EventsCatchUp),
+		EventsKeep:      time.Duration(s.cfg.EventsKeep),
 		Clock:           opts.Clock,
 		Logger:          s.log,
 		Limits:          grahak.Limits{Key: s.cfg.RateLimitKey, Merchant: s.cfg.RateLimitMerchant, Failed: s.cfg.RateLimitFailed},
@@ -123,6 +125,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
+	metrics.WatchEvents(s.Service.PrunedEvents)
 	if !s.cfg.Production() && s.Fault() == nil {
 		if err := s.provision(ctx); err != nil {
 			return err

@@ -31,7 +31,7 @@ func (auditVerifyCmd) Help() string {
   grahak audit verify
   grahak audit verify --merchant acme --anchor 1234:9f86d0818…
 
-It cannot tell when the newest events were removed together with their part of the chain: note the head that it prints where nobody who can write the data can change it, and give it as --anchor later. Events get into the chain within a second while a server runs, and until then they count as pending. Without the master key, a chain that was made anew does not show either.`
+It cannot tell when the newest events were removed together with their part of the chain: note the head that it prints where nobody who can write the data can change it, and give it as --anchor later. Events that are older than serve --events-keep are deleted; what is left of their part of the chain is a checkpoint, which is checked as well, and a head from before it cannot be compared any more. Events get into the chain within a second while a server runs, and until then they count as pending. Without the master key, a chain that was made anew does not show either.`
 }
 
 // anchor is a flag with a noted head of a chain.
@@ -119,7 +119,10 @@ func auditLine(r grahak.AuditReport) string {
 	if r.Fault != "" {
 		return fmt.Sprintf("FAIL  %s: %s", r.Merchant, r.Fault)
 	}
-	line := fmt.Sprintf("ok    %s: %s checked, %d pending", r.Merchant, count(r.Head.Position, "event"), r.Pending)
+	line := fmt.Sprintf("ok    %s: %s checked, %d pending", r.Merchant, count(r.Head.Position-r.Pruned, "event"), r.Pending)
+	if r.Pruned > 0 {
+		line += fmt.Sprintf(", %d pruned because of their age", r.Pruned)
+	}
 	if r.Head.Position > 0 {
 		line += ", head " + r.Head.String()
 	}
@@ -131,13 +134,14 @@ type auditJSON struct {
 	Merchant grahak.MerchantID `json:"merchant"`
 	Checked  int64             `json:"checked"`
 	Pending  int64             `json:"pending"`
+	Pruned   int64             `json:"pruned"`
 	Head     *string           `json:"head"`
 	Keyless  bool              `json:"keyless"`
 	Fault    *string           `json:"fault"`
 }
 
 func toAuditJSON(r grahak.AuditReport) auditJSON {
-	out := auditJSON{Merchant: r.Merchant, Checked: r.Head.Position, Pending: r.Pending, Keyless: r.Keyless}
+	out := auditJSON{Merchant: r.Merchant, Checked: r.Head.Position - r.Pruned, Pending: r.Pending, Pruned: r.Pruned, Keyless: r.Keyless}
 	if r.Head.Position > 0 {
 		head := r.Head.String()
 		out.Head = &head

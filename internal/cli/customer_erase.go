@@ -70,6 +70,10 @@ const exportAbout = "Everything that is held on this customer. Of client auth to
 // Run prints the export.
 func (c customerExportCmd) Run(ctx context.Context, std Streams) error {
 	return c.with(ctx, std, func(d *app.Data) error {
+		// Events that have no position yet would be shown with none.
+		if _, err := orderEvents(ctx, d, grahak.MerchantID(c.Merchant)); err != nil {
+			return err
+		}
 		export, err := d.Service.ExportCustomer(ctx, c.caller(), c.Ref)
 		if err != nil {
 			return unreadable(err)

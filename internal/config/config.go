@@ -112,6 +112,8 @@ type Server struct {
 	TrustedProxies     []string      `name:"trusted-proxies" env:"GRAHAK_TRUSTED_PROXIES" placeholder:"CIDR" help:"Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only what these write in X-Forwarded-For is believed; without any the header is not read."`
 	DefaultCountryCode string        `name:"default-country-code" default:"91" env:"GRAHAK_DEFAULT_COUNTRY_CODE" placeholder:"DIGITS" help:"Mobile country code of customers that are created without one."`
 	IdempotencyKeep    time.Duration `name:"idempotency-keep" default:"24h" env:"GRAHAK_IDEMPOTENCY_KEEP" placeholder:"DURATION" help:"How long an Idempotency-Key is remembered: a request that is repeated within it takes effect once."`
+	EventsCatchUp      Span          `name:"events-catch-up" default:"90d" env:"GRAHAK_EVENTS_CATCH_UP" placeholder:"SPAN" help:"How old an event may be for GET /events to show it, such as 90d."`
+	EventsKeep         Span          `name:"events-keep" default:"396d" env:"GRAHAK_EVENTS_KEEP" placeholder:"SPAN" help:"How long events are kept, from 30d on. What is older is deleted within about an hour, and the audit trail then begins behind it."`
 	MaxConnections     int           `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
 	Connections        int           `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
 
@@ -187,6 +189,14 @@ func (s *Server) Check() error {
 	}
 	if s.MaxConnections < 1 {
 		add("--max-connections is at least 1")
+	}
+	if s.EventsCatchUp == 0 {
+		add("--events-catch-up is more than 0: write it like 90d")
+	}
+	if minimum := Span(grahak.MinEventsKeep); s.EventsKeep < minimum {
+		add("--events-keep is at least %s", minimum)
+	} else if s.EventsKeep < s.EventsCatchUp {
+		add("--events-keep (%s) is at least as long as --events-catch-up (%s)", s.EventsKeep, s.EventsCatchUp)
 	}
 	if s.IdempotencyKeep < MinIdempotencyKeep {
 		add("--idempotency-keep is at least %s", MinIdempotencyKeep)

@@ -118,6 +118,14 @@ func (m *Metrics) Watch(store StoreStats) {
 	}
 }
 
+// WatchEvents adds how many events were pruned, read when metrics are scraped. It is
+// called once.
+func (m *Metrics) WatchEvents(pruned func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "grahak_events_pruned_total", Help: "Events that this process has deleted because of their age.",
+	}, func() float64 { return float64(pruned()) }))
+}
+
 // orderLag returns the store's order lag in seconds, and NaN if it cannot be had
 // in time. A store may take longer than its caller to give up.
 func orderLag(store StoreStats) float64 {

@@ -113,6 +113,16 @@ func TestStoreMetrics(t *testing.T) {
 	want(t, scrape(t, m), map[string]string{"grahak_store_order_lag_seconds": "NaN"})
 }
 
+func TestEventMetrics(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics("")
+	var pruned int64
+	m.WatchEvents(func() int64 { return pruned })
+	want(t, scrape(t, m), map[string]string{"grahak_events_pruned_total": "0"})
+	pruned = 1_234
+	want(t, scrape(t, m), map[string]string{"grahak_events_pruned_total": "1234"})
+}
+
 // store is what metrics ask of a store in a file.
 type store struct {
 	anyStore
