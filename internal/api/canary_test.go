@@ -83,7 +83,7 @@ func TestCanaries(t *testing.T) {
 			"Referer: https://example.com/" + f.word(method+" referer"),
 			"X-Forwarded-For: " + f.word(method+" X-Forwarded-For"),
 			"X-Anything: " + f.word(method+" an unknown header"),
-			"Idempotency-Key: " + f.word(method+" Idempotency-Key"),
+			"If-None-Match: \"" + f.email(method+" If-None-Match") + "\"",
 			// A request id that is not well formed is not the client's to choose.
 			"X-Request-Id: " + f.email(method+" a malformed request id"),
 		}
@@ -94,14 +94,23 @@ func TestCanaries(t *testing.T) {
 	send := func(want int, line, body string, headers ...string) string {
 		t.Helper()
 		method, _, _ := strings.Cut(line, " ")
-		x := s.MustSend(t, request(line, append(common(method), headers...), body))
+		headers = append(common(method), headers...)
+		if !strings.Contains(strings.Join(headers, "\n"), "\nIdempotency-Key: ") {
+			// Clients make keys of what they know the customer by.
+			headers = append(headers, "Idempotency-Key: "+f.email(method+" Idempotency-Key"))
+		}
+		x := s.MustSend(t, request(line, headers, body))
 		sent++
+		if want != http.StatusOK {
+			f.search(t, "the answer to "+line, fmt.Append(nil, x.header, x.answer))
+		}
 		if x.status != want {
 			t.Errorf("%s %s: %d %s, want %d", line, body, x.status, x.answer, want)
 		}
 		answers.WriteString(x.answer)
 		return x.answer
 	}
+	junk := func(what string) string { return "If-Match: " + f.word(what) + ", \"" + f.email(what) + "-1\"" }
 	query := func(what string) string {
 		return fmt.Sprintf("?%s=%s&email_address=%s", f.word(what+" query key"), f.word(what+" query value"), f.email(what+" query e-mail"))
 	}
@@ -136,6 +145,13 @@ func TestCanaries(t *testing.T) {
 	keepToken(send(200, "GET /customers/"+reference+"?"+token, "", demoKey))
 	keepToken(send(200, "POST /customers/"+reference, fields("update", f.email("update reference")), demoKey))
 	send(200, "POST /customers/"+id+query("update by id"), "first_name="+f.word("update by id first_name"), demoKey)
+	send(200, "POST /v2/customers/"+f.email("reference below v2"), fields("v2 create", "x"), demoKey)
+	send(200, "POST /v2/customers/"+reference+query("v2 fetch"), fields("v2 fetch", "x"), demoKey)
+	send(200, "POST /v2/customers/"+reference, fields("v2 update", "x")+"&update=true", demoKey)
+	key := "Idempotency-Key: " + f.email("a repeated key")
+	for range 2 {
+		send(200, "POST /customers/"+reference, "first_name="+f.keep("canary-repeatedz", "repeated first_name"), demoKey, key)
+	}
 	var list page
 	if err := json.Unmarshal([]byte(send(200, "GET /customers?count=1&"+f.word("list query")+"=1", "", demoKey)), &list); err != nil || list.Next == nil {
 		t.Fatalf("no next page: %v", err)
@@ -207,7 +223,21 @@ func TestCanaries(t *testing.T) {
 	send(404, "GET /customers/"+f.email("unknown reference")+query("read"), "", demoKey)
 	send(404, "POST /customers/"+f.email("unknown reference of an update"), "first_name="+f.word("update of an unknown one"), demoKey)
 	send(404, "GET /customers/"+f.email("path of a sub-resource")+"/wallets", "", demoKey)
-	send(404, "GET /v2/customers/"+f.email("path below v2"), "", demoKey)
+	send(405, "GET /v2/customers/"+f.email("path below v2"), "", demoKey)
+	send(404, "POST /v2/customers/"+f.email("path of a sub-resource below v2")+"/wallets", "", demoKey)
+	send(412, "POST /customers/"+reference, "first_name="+f.word("update of another version"), demoKey, junk("an update"))
+	send(412, "DELETE /customers/"+reference, "", demoKey, junk("an erase"))
+	send(412, "POST /v2/customers/"+f.email("reference of nobody below v2"), fields("v2 without a customer", "x"), demoKey, junk("v2 without a customer"))
+	send(200, "GET /customers/"+reference, "", demoKey, junk("a read"))
+	send(400, "POST /v2/customers/"+f.email("refused reference below v2"), "mobile_number=%00"+f.word("bad mobile_number below v2"), demoKey)
+	send(400, "POST /v2/customers/"+f.word("long reference below v2")+strings.Repeat("x", 128), "", demoKey)
+	for what, key := range map[string]string{
+		"a long key": strings.Repeat("x", 256), "a key in another script": "ключ", "a key of which the end is missing": `"`,
+	} {
+		send(400, "POST /customers/"+reference, "", demoKey, "Idempotency-Key: "+key+f.email(what))
+	}
+	send(422, "POST /customers/"+reference, "first_name="+f.word("other first_name under a key"), demoKey, key)
+	send(422, "DELETE /customers/"+f.email("other reference under a key"), "", demoKey, key)
 	send(404, "GET /"+f.word("unknown path")+"/"+f.email("unknown path segment")+query("unknown path"), "", demoKey)
 	send(404, "DELETE /customers/"+f.email("unknown reference of an erase"), f.word("body of an unknown erase"), demoKey)
 	send(405, "PATCH /customers/"+f.email("path of a wrong method"), "", demoKey)

@@ -30,9 +30,6 @@ type wireCase struct {
 	Body   json.RawMessage `json:"body"`
 }
 
-// notYet are the cases whose features come with later releases.
-var notYet = []string{"idempotency_in_progress", "idempotency_mismatch", "precondition_failed"}
-
 // MustCases returns the cases of testdata/wire-cases.json by name, their bodies
 // without white space.
 func MustCases(tb testing.TB) map[string]wireCase {
@@ -76,7 +73,7 @@ func TestCasesAreShown(t *testing.T) {
 	}
 	// These are ours as well: the fields named in a refusal vary, and scopes
 	// are nothing that the contract knows.
-	family := regexp.MustCompile(`^(400 \{"error_message":"Wrong value in [a-z_]+","status":"Invalid Request","error_code":"Invalid Request","error_info":\{"user_message":"Invalid request params\. Please verify your input\.","fields":\[(,?\{"field_name":"[a-z_]+","reason":"Invalid value\."\})+\],"developer_message":"Invalid request params","code":"INVALID_INPUT","category":"USER_ERROR"\}\}` +
+	family := regexp.MustCompile(`^(400 \{"error_message":"Wrong value in [A-Za-z_-]+","status":"Invalid Request","error_code":"Invalid Request","error_info":\{"user_message":"Invalid request params\. Please verify your input\.","fields":\[(,?\{"field_name":"[A-Za-z_-]+","reason":"Invalid value\."\})+\],"developer_message":"Invalid request params","code":"INVALID_INPUT","category":"USER_ERROR"\}\}` +
 		`|403 \{"error_message":"This API key may not do that\.","status":"invalid_request_error","error_code":"insufficient_scope",.*\})$`)
 	shown := make(map[string]bool)
 	for _, x := range MustTellAll(t) {
@@ -92,8 +89,8 @@ func TestCasesAreShown(t *testing.T) {
 	}
 	want := slices.Sorted(maps.Keys(cases))
 	got := slices.Sorted(maps.Keys(shown))
-	if diff := cmp.Diff(want, slices.Sorted(slices.Values(append(got, notYet...)))); diff != "" {
-		t.Errorf("cases of the contract (-want +shown or not yet):\n%s", diff)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("cases of the contract (-want +shown):\n%s", diff)
 	}
 }
 
@@ -136,19 +133,22 @@ func TestEveryCode(t *testing.T) {
 	}
 	fault := answer{Status: 500, Body: body("internal_error"), Code: "internal_error"}
 	want := map[grahak.Code]answer{
-		grahak.CodeUnavailable:        {Status: 503, Body: body("unavailable"), RetryAfter: "2"},
-		grahak.CodeInvalidField:       {Status: 400, Body: refused("email_address")},
-		grahak.CodeDuplicateReference: {Status: 400, Body: body("duplicate_reference")},
-		grahak.CodeCustomerNotFound:   {Status: 404, Body: body("customer_not_found")},
-		grahak.CodeInvalidAPIKey:      {Status: 401, Body: body("invalid_api_key"), Challenge: `Basic realm="grahak"`},
-		grahak.CodeIPNotWhitelisted:   {Status: 403, Body: body("ip_not_whitelisted")},
-		grahak.CodeInsufficientScope:  {Status: 403, Body: `{"error_message":"This API key may not do that.","status":"invalid_request_error","error_code":"insufficient_scope","error_info":{"user_message":"Not allowed.","developer_message":"The API key has read scope; this call needs a key with write scope.","code":"FORBIDDEN","category":"USER_ERROR"}}`},
-		grahak.CodeTooManyRequests:    {Status: 429, Body: body("too_many_requests"), RetryAfter: "2"},
-		"not_found":                   {Status: 404, Body: body("not_found")},
-		"method_not_allowed":          {Status: 405, Body: body("method_not_allowed")},
-		"malformed_body":              {Status: 400, Body: body("malformed_body")},
-		"body_too_large":              {Status: 413, Body: body("body_too_large")},
-		"unsupported_media_type":      {Status: 415, Body: body("unsupported_media_type")},
+		grahak.CodeUnavailable:           {Status: 503, Body: body("unavailable"), RetryAfter: "2"},
+		grahak.CodeInvalidField:          {Status: 400, Body: refused("email_address")},
+		grahak.CodeDuplicateReference:    {Status: 400, Body: body("duplicate_reference")},
+		grahak.CodeCustomerNotFound:      {Status: 404, Body: body("customer_not_found")},
+		grahak.CodeInvalidAPIKey:         {Status: 401, Body: body("invalid_api_key"), Challenge: `Basic realm="grahak"`},
+		grahak.CodeIPNotWhitelisted:      {Status: 403, Body: body("ip_not_whitelisted")},
+		grahak.CodeInsufficientScope:     {Status: 403, Body: `{"error_message":"This API key may not do that.","status":"invalid_request_error","error_code":"insufficient_scope","error_info":{"user_message":"Not allowed.","developer_message":"The API key has read scope; this call needs a key with write scope.","code":"FORBIDDEN","category":"USER_ERROR"}}`},
+		grahak.CodePreconditionFailed:    {Status: 412, Body: body("precondition_failed")},
+		grahak.CodeIdempotencyMismatch:   {Status: 422, Body: body("idempotency_mismatch")},
+		grahak.CodeIdempotencyInProgress: {Status: 409, Body: body("idempotency_in_progress"), RetryAfter: "2"},
+		grahak.CodeTooManyRequests:       {Status: 429, Body: body("too_many_requests"), RetryAfter: "2"},
+		"not_found":                      {Status: 404, Body: body("not_found")},
+		"method_not_allowed":             {Status: 405, Body: body("method_not_allowed")},
+		"malformed_body":                 {Status: 400, Body: body("malformed_body")},
+		"body_too_large":                 {Status: 413, Body: body("body_too_large")},
+		"unsupported_media_type":         {Status: 415, Body: body("unsupported_media_type")},
 	}
 	codes := grahak.Codes()
 	for code := range want {
@@ -186,6 +186,7 @@ func TestEveryCode(t *testing.T) {
 		grahak.FieldFirstName: "first_name", grahak.FieldLastName: "last_name", grahak.FieldMetadata: "metadata",
 		grahak.FieldCount: "count", grahak.FieldOffset: "offset", grahak.FieldCursor: "after",
 		grahak.FieldCreatedAfter: "created_after", grahak.FieldCreatedBefore: "created_before",
+		grahak.FieldIdempotencyKey: "Idempotency-Key",
 	} {
 		err := &grahak.Error{Code: grahak.CodeInvalidField, Message: secret, Fields: []grahak.Field{field}}
 		tests = append(tests, test{"field " + name, err, answer{Status: 400, Body: refused(name), Code: "invalid_field"}})

@@ -436,7 +436,19 @@ func TestRequestEvent(t *testing.T) {
 		},
 		{
 			"duplicate", request("POST /v2/customers/", []string{basic, "X-Request-Id: r3"}, "object_reference_id=customer@example.com&mobile_number=1"),
-			event{"level": "INFO", "request_id": "r3", "method": "POST", "route": "/v2/customers", "status": 400.0, "merchant": "demo", "key": key, "addr": "127.0.0.1", "code": "duplicate_reference"},
+			event{"level": "INFO", "request_id": "r3", "method": "POST", "route": "/v2/customers", "status": 400.0, "merchant": "demo", "key": key, "customer": id, "addr": "127.0.0.1", "code": "duplicate_reference"},
+		},
+		{
+			"create or fetch, with a key", request("POST /v2/customers/customer@example.com", []string{basic, "X-Request-Id: r11", "Idempotency-Key: customer@example.com"}, ""),
+			event{"level": "INFO", "request_id": "r11", "method": "POST", "route": "/v2/customers/{object_reference_id}", "status": 200.0, "merchant": "demo", "key": key, "customer": id, "addr": "127.0.0.1"},
+		},
+		{
+			"another version", request("POST /customers/customer@example.com", []string{basic, "X-Request-Id: r12", `If-Match: "customer@example.com"`}, ""),
+			event{"level": "INFO", "request_id": "r12", "method": "POST", "route": "/customers/{id}", "status": 412.0, "merchant": "demo", "key": key, "addr": "127.0.0.1", "code": "precondition_failed"},
+		},
+		{
+			"a key that was used", request("POST /customers/customer@example.com", []string{basic, "X-Request-Id: r13", "Idempotency-Key: customer@example.com"}, ""),
+			event{"level": "INFO", "request_id": "r13", "method": "POST", "route": "/customers/{id}", "status": 422.0, "merchant": "demo", "key": key, "addr": "127.0.0.1", "code": "idempotency_mismatch"},
 		},
 		{
 			"no key", request("POST /customers/x", []string{"X-Request-Id: r4"}, ""),
@@ -602,11 +614,12 @@ func TestMetricLabels(t *testing.T) {
 			fmt.Sprintf("BREW%d /customers/c%d", i, i),
 			fmt.Sprintf("GET /customers/c%d/wallets", i),
 			fmt.Sprintf("GET /v2/customers/c%d", i),
+			fmt.Sprintf("POST /v2/customers/c%d", i),
 		} {
 			s.MustSend(t, request(line, []string{"Authorization: " + s.basic(demo)}, ""))
 		}
 	}
-	s.mustSettle(t, 150)
+	s.mustSettle(t, 180)
 	got := make(map[string]bool)
 	for line := range strings.Lines(s.metricsText(t)) {
 		if labels, ok := strings.CutPrefix(line, "grahak_http_requests_total{"); ok {
@@ -615,8 +628,10 @@ func TestMetricLabels(t *testing.T) {
 	}
 	want := []string{
 		`{code="customer_not_found",method="GET",route="/customers/{id}",status="404"} 30`,
+		`{code="invalid_field",method="POST",route="/v2/customers/{object_reference_id}",status="400"} 30`,
+		`{code="method_not_allowed",method="GET",route="/v2/customers/{object_reference_id}",status="405"} 30`,
 		`{code="method_not_allowed",method="other",route="/customers/{id}",status="405"} 30`,
-		`{code="not_found",method="GET",route="unmatched",status="404"} 90`,
+		`{code="not_found",method="GET",route="unmatched",status="404"} 60`,
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(got))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

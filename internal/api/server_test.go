@@ -304,12 +304,42 @@ func request(line string, headers []string, body string) []byte {
 	return b.Bytes()
 }
 
-// source is a source of randomness that a test can make fail.
-type source struct{ broken atomic.Bool }
+// source is a source of randomness that a test can make fail, or wait.
+type source struct {
+	broken atomic.Bool
+	held   atomic.Pointer[hold]
+}
+
+// hold keeps who reads from a [source] waiting.
+type hold struct {
+	reached chan struct{} // has a value as soon as somebody waits
+	ended   chan struct{} // closed when all may go on
+}
+
+// hold lets everybody who reads wait from now on.
+func (s *source) hold() *hold {
+	h := &hold{reached: make(chan struct{}, 1), ended: make(chan struct{})}
+	s.held.Store(h)
+	return h
+}
+
+// release ends the hold.
+func (s *source) release() {
+	if h := s.held.Swap(nil); h != nil {
+		close(h.ended)
+	}
+}
 
 var errBroken = errors.New("the source of randomness has failed")
 
 func (s *source) Read(p []byte) (int, error) {
+	if h := s.held.Load(); h != nil {
+		select {
+		case h.reached <- struct{}{}:
+		default:
+		}
+		<-h.ended
+	}
 	if s.broken.Load() {
 		return 0, errBroken
 	}

@@ -100,6 +100,8 @@ type story struct {
 	names  map[string]string // and the other way round
 	counts map[string]int    // how many values of a kind were seen
 	ids    map[string]bool   // the ids of answers and requests that the server made
+
+	stalled chan error // the end of the request that an operator stalled
 }
 
 // run plays the sections and returns them with the answers that were given.
@@ -222,7 +224,7 @@ func (s *story) checkHeaders(t *testing.T, title string, x exchange) {
 func (s *story) render(x exchange) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s\n", x.status, http.StatusText(x.status))
-	for _, name := range []string{"Allow", "Content-Type", "Ratelimit", "Ratelimit-Policy", "Retry-After", "Www-Authenticate", "X-Jp-Merchant-Id", "X-Request-Id"} {
+	for _, name := range []string{"Allow", "Content-Type", "Etag", "Idempotent-Replayed", "Location", "Ratelimit", "Ratelimit-Policy", "Retry-After", "Www-Authenticate", "X-Customer-Created", "X-Existing-Customer-Id", "X-Jp-Merchant-Id", "X-Request-Id"} {
 		if name == "X-Request-Id" && x.request.Header[name] == nil {
 			// Every answer has one; it says nothing unless the client sent one.
 			continue
@@ -231,7 +233,7 @@ func (s *story) render(x exchange) string {
 			if name == "X-Request-Id" && !slices.Contains(x.request.Header[name], value) {
 				value = "«new id»"
 			}
-			fmt.Fprintf(&b, "%s: %s\n", name, value)
+			fmt.Fprintf(&b, "%s: %s\n", name, s.name(value))
 		}
 	}
 	fmt.Fprintf(&b, "\n%s\n", s.name(x.answer))
@@ -332,6 +334,8 @@ func basicAuth(credential string) string {
 //	damage ID               give the record of the customer to be read a fault
 //	break randomness        let the source of randomness fail
 //	mend randomness         let it work again
+//	stall KEY REFERENCE     send a create with an Idempotency-Key that does not come to its end
+//	resume                  let it come to its end
 //	close storage           close the store under the running server
 func (s *story) operate(t *testing.T, words []string) {
 	t.Helper()
@@ -394,6 +398,21 @@ func (s *story) operate(t *testing.T, words []string) {
 		s.random.broken.Store(true)
 	case "mend":
 		s.random.broken.Store(false)
+	case "stall":
+		s.stalled = make(chan error, 1)
+		held := s.random.hold()
+		t.Cleanup(s.random.release)
+		go func() {
+			_, err := s.send(t.Context(), request("POST /customers", []string{"Authorization: " + s.basic(demo), "Idempotency-Key: " + arg(1)}, "mobile_number=1&object_reference_id="+arg(2)))
+			s.stalled <- err
+		}()
+		select {
+		case <-held.reached:
+		case err = <-s.stalled:
+		}
+	case "resume":
+		s.random.release()
+		err = <-s.stalled
 	case "close":
 		err = s.store.Close()
 	default:
