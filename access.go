@@ -54,9 +54,8 @@ const (
 // another merchant than the named one; [CodeIPNotWhitelisted], and then the
 // returned Access says who was refused; [CodeTooManyRequests] beyond one of the
 // [Limits]; [CodeUnavailable] without the store, or for a key that this node has
-// not seen while too many of those are looked up. An address that has failed too
-// often is refused unless its key is known to be one: the store is not asked about
-// others.
+// not seen while too many of those are looked up. A key that this node has seen is
+// never refused for what others at its address did.
 func (s *Service) Authenticate(ctx context.Context, cred Credential) (Access, error) {
 	if cred.Key == "" || len(cred.Key) > MaxImportedKey || mistypedKey(cred.Key) {
 		return s.RefuseCredential(cred, RefusalMalformed)
@@ -129,12 +128,14 @@ func (s *Service) accessRecord(ctx context.Context, cred Credential, now time.Ti
 	}
 	defer leave()
 	// Those before may have asked for the same key, or have used up what the address may
-	// fail.
-	if record, a, settled, err := s.rememberedRecord(ctx, cred, hash, s.clock.Now()); settled {
+	// guess.
+	now = s.clock.Now()
+	if record, a, settled, err := s.rememberedRecord(ctx, cred, hash, now); settled {
 		return record, a, err
 	}
 	record, err := s.access.get(ctx, hash)
 	if CodeOf(err) == CodeKeyNotFound {
+		s.limits.guess(cred.Addr, now)
 		a, err := s.RefuseCredential(cred, RefusalUnknown)
 		return nil, a, err
 	}
@@ -143,7 +144,7 @@ func (s *Service) accessRecord(ctx context.Context, cred Credential, now time.Ti
 
 // rememberedRecord is accessRecord as far as it is settled by what is remembered: of a key
 // that is or was known, of one that is known not to be, and of any other from an address
-// that has failed too often.
+// with too many of those.
 func (s *Service) rememberedRecord(ctx context.Context, cred Credential, hash KeyHash, now time.Time) (_ *AccessRecord, _ Access, settled bool, _ error) {
 	record, kept := s.access.remembered(hash, now)
 	switch kept {
@@ -157,7 +158,7 @@ func (s *Service) rememberedRecord(ctx context.Context, cred Credential, hash Ke
 		return nil, a, true, err
 	case keptNothing:
 	}
-	if err := s.limits.mayFail(cred.Addr, now); err != nil {
+	if err := s.limits.mayGuess(cred.Addr, now); err != nil {
 		return nil, Access{Limited: LimitFailed}, true, err
 	}
 	return nil, Access{}, false, nil

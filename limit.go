@@ -14,7 +14,9 @@ type Limits struct {
 	// Key is requests a second with one API key, and Merchant of one merchant.
 	Key, Merchant int
 	// Failed is failed authentications a minute from one address, of which the
-	// first 64 bits count if it is of IPv6.
+	// first 64 bits count if it is of IPv6; and apart from these, as many keys that
+	// the store turns out not to have. So who repeats a wrong key does not keep
+	// keys that are new to this node from being looked up.
 	Failed int
 }
 
@@ -68,7 +70,8 @@ type limits struct {
 	refused  func(LimitKind)
 	key      *ratelimit.Limiter[KeyID]
 	merchant *ratelimit.Limiter[MerchantID]
-	failed   *ratelimit.Limiter[[16]byte]
+	failed   *ratelimit.Limiter[[16]byte] // by address: failed authentications
+	guessed  *ratelimit.Limiter[[16]byte] // and keys that the store did not have
 }
 
 func newLimits(cfg Limits, refused func(LimitKind), now time.Time) (*limits, error) {
@@ -86,6 +89,7 @@ func newLimits(cfg Limits, refused func(LimitKind), now time.Time) (*limits, err
 		key:      ratelimit.New[KeyID](cfg.Key, requestWindow, maxLimitedKeys, now),
 		merchant: ratelimit.New[MerchantID](cfg.Merchant, requestWindow, maxLimitedMerchants, now),
 		failed:   ratelimit.New[[16]byte](cfg.Failed, failedWindow, maxLimitedAddresses, now),
+		guessed:  ratelimit.New[[16]byte](cfg.Failed, failedWindow, maxLimitedAddresses, now),
 	}, nil
 }
 
@@ -125,13 +129,17 @@ func (l *limits) failure(addr netip.Addr, now time.Time) error {
 	return nil
 }
 
-// mayFail returns what failure would, and counts nothing.
-func (l *limits) mayFail(addr netip.Addr, now time.Time) error {
-	if d := l.failed.Peek(failedKey(addr), now); !d.Allowed {
+// mayGuess has [CodeTooManyRequests] if the store did not have too many of the keys that
+// came from addr, so that it is not to be asked about another one. It counts nothing.
+func (l *limits) mayGuess(addr netip.Addr, now time.Time) error {
+	if d := l.guessed.Peek(failedKey(addr), now); !d.Allowed {
 		return l.refuse(LimitFailed, d.RetryIn)
 	}
 	return nil
 }
+
+// guess counts a key from addr that the store does not have.
+func (l *limits) guess(addr netip.Addr, now time.Time) { l.guessed.Take(failedKey(addr), now) }
 
 func (l *limits) refuse(kind LimitKind, retryIn time.Duration) error {
 	l.refused(kind)

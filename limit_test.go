@@ -201,7 +201,8 @@ func TestRefusedAddressIsNotCounted(t *testing.T) {
 }
 
 // An address that has failed too often is refused without a look-up, but a key that was
-// seen before is let in from there, also after what is remembered of it was dropped.
+// seen before is let in from there, also after what is remembered of it was dropped; and
+// one that is new, unless many keys came that are none.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	const burst = 5
@@ -210,11 +211,12 @@ func TestFailures(t *testing.T) {
 		bad    func(good string, n int) string
 		asks   int64 // of the store, for the failures that are allowed
 		reason grahak.Refusal
+		unseen grahak.Code // of a good key that is new to the process
 	}{
-		"unknown keys":    {func(_ string, n int) string { return stranger(n) }, burst, grahak.RefusalUnknown},
-		"one unknown key": {func(string, int) string { return stranger(0) }, 1, grahak.RefusalUnknown},
-		"mistyped keys":   {func(good string, _ int) string { return mistyped(good) }, 0, grahak.RefusalMalformed},
-		"no key":          {func(string, int) string { return "" }, 0, grahak.RefusalMalformed},
+		"unknown keys":    {func(_ string, n int) string { return stranger(n) }, burst, grahak.RefusalUnknown, grahak.CodeTooManyRequests},
+		"one unknown key": {func(string, int) string { return stranger(0) }, 1, grahak.RefusalUnknown, ""},
+		"mistyped keys":   {func(good string, _ int) string { return mistyped(good) }, 0, grahak.RefusalMalformed, ""},
+		"no key":          {func(string, int) string { return "" }, 0, grahak.RefusalMalformed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -239,21 +241,20 @@ func TestFailures(t *testing.T) {
 				wantCode(t, err, grahak.CodeTooManyRequests)
 				diff(t, "the limit", grahak.LimitFailed, access.Limited)
 			}
-			// Whether this key is one is not known before it is looked up.
-			if got := l.code(t, unseen, here); got != grahak.CodeTooManyRequests {
-				t.Errorf("a key that was not seen: got code %q", got)
-			}
 			if got := l.code(t, good, here); got != "" {
 				t.Errorf("the good key: got code %q", got)
 			}
 			diff(t, "questions to the store by all that", int64(0), l.store.reads())
-			diff(t, "refusals that were counted", map[grahak.LimitKind]int{grahak.LimitFailed: 1001}, l.refused)
+			diff(t, "refusals that were counted", map[grahak.LimitKind]int{grahak.LimitFailed: 1000}, l.refused)
+			if got := l.code(t, unseen, here); got != c.unseen {
+				t.Errorf("a key that was not seen: got code %q, want %q", got, c.unseen)
+			}
 
 			// Another process changes something, which is noticed; and so is time.
 			wantCode(t, l.MustJoin(t).RevokeKey(t.Context(), operator(acme), old.ID), "")
 			l.clock.Advance(2 * time.Second)
 			for key, want := range map[string]grahak.Code{
-				good: "", revoked: grahak.CodeInvalidAPIKey, stranger(7777): grahak.CodeTooManyRequests, unseen: grahak.CodeTooManyRequests,
+				good: "", revoked: grahak.CodeInvalidAPIKey, stranger(7777): grahak.CodeTooManyRequests, unseen: c.unseen,
 			} {
 				if got := l.code(t, key, here); got != want {
 					t.Errorf("after a change: got code %q, want %q", got, want)
@@ -372,6 +373,38 @@ func TestManyWithNewKey(t *testing.T) {
 	}
 	group.Wait()
 	diff(t, "look-ups", int64(1), l.store.accesses.Load())
+}
+
+// Of many unknown keys at once from one address no more are looked up than it may fail.
+func TestManyUnknownKeys(t *testing.T) {
+	t.Parallel()
+	const burst = 5
+	l := MustLimited(t, grahak.Limits{Failed: burst})
+	var group sync.WaitGroup
+	for n := range 50 {
+		group.Go(func() {
+			if got := l.code(t, stranger(n), here); got == "" {
+				t.Error("an unknown key was let in")
+			}
+		})
+	}
+	group.Wait()
+	diff(t, "look-ups", int64(burst), l.store.accesses.Load())
+}
+
+// That there is no such key is remembered for less than two seconds, even while nothing
+// changes.
+func TestUnknownIsForgotten(t *testing.T) {
+	t.Parallel()
+	l := MustLimited(t, grahak.Limits{})
+	_, good := l.MustKey(t, acme, grahak.KeySpec{})
+	l.code(t, good, here)
+	for range 21 {
+		l.code(t, stranger(0), here)
+		l.code(t, good, here) // Which keeps what is remembered up to date.
+		l.clock.Advance(100 * time.Millisecond)
+	}
+	diff(t, "look-ups of a good key and an unknown one", int64(1+2), l.store.accesses.Load())
 }
 
 // However many unknown keys come from however many addresses, one is looked up at a

@@ -119,7 +119,7 @@ type Server struct {
 
 	RateLimitKey      int `name:"rate-limit-key" default:"50000" env:"GRAHAK_RATE_LIMIT_KEY" placeholder:"N" help:"Requests a second that this server answers to an API key, further ones with 429; 0 is any number."`
 	RateLimitMerchant int `name:"rate-limit-merchant" default:"100000" env:"GRAHAK_RATE_LIMIT_MERCHANT" placeholder:"N" help:"Requests a second that this server answers to a merchant, further ones with 429; 0 is any number."`
-	RateLimitFailed   int `name:"rate-limit-failed" default:"60" env:"GRAHAK_RATE_LIMIT_FAILED" placeholder:"N" help:"Failed authentications a minute from an address (IPv6: a /64) after which only API keys that this server has seen before are let in from there; 0 is any number. Behind a proxy it needs --trusted-proxies, or all clients are one address."`
+	RateLimitFailed   int `name:"rate-limit-failed" default:"60" env:"GRAHAK_RATE_LIMIT_FAILED" placeholder:"N" help:"Failed authentications a minute that this server answers to an address (IPv6: a /64), further ones with 429; after as many unknown API keys from there it looks up none that is new to it. 0 is any number. Behind a proxy it needs --trusted-proxies, or all clients are one address."`
 
 	LogFormat string `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
 	LogLevel  string `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
