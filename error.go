@@ -33,6 +33,10 @@ const (
 	CodeIPEntryNotFound    Code = "ip_entry_not_found"
 	CodeIPListEmpty        Code = "ip_list_empty"
 	CodeIPListFull         Code = "ip_list_full"
+	CodeInvalidWebhook     Code = "invalid_webhook"
+	CodeWebhookNotFound    Code = "webhook_not_found"
+	CodeWebhooksFull       Code = "webhooks_full"
+	CodeWebhookDisabled    Code = "webhook_disabled"
 	CodeInvalidImport      Code = "invalid_import"
 	CodeImportConflict     Code = "import_conflict"
 
@@ -59,6 +63,7 @@ func Codes() []Code {
 		CodeInvalidMerchant, CodeMerchantExists, CodeMerchantNotFound,
 		CodeInvalidKey, CodeKeyExists, CodeKeyNotFound,
 		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
+		CodeInvalidWebhook, CodeWebhookNotFound, CodeWebhooksFull, CodeWebhookDisabled,
 		CodeInvalidImport, CodeImportConflict,
 		CodePreconditionFailed, CodeIdempotencyMismatch, CodeIdempotencyInProgress,
 	}

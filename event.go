@@ -29,6 +29,13 @@ const (
 	EventSealRotated   EventType = "seal.rotated"
 	EventSealRetired   EventType = "seal.retired"
 	EventSealRewrapped EventType = "seal.rewrapped"
+	// The subject of these is the endpoint.
+	EventWebhookCreated       EventType = "webhook.created"
+	EventWebhookDisabled      EventType = "webhook.disabled"
+	EventWebhookEnabled       EventType = "webhook.enabled"
+	EventWebhookSecretRotated EventType = "webhook.secret_rotated"
+	// EventWebhookTest is only ever sent, and never stored.
+	EventWebhookTest EventType = "webhook.test"
 )
 
 // Event is the record of one change. It is written in the transaction of the

@@ -66,6 +66,17 @@ type Config struct {
 	// Limited is called for every request that a limit refuses, by the
 	// request's goroutine; default nothing.
 	Limited func(LimitKind)
+	// Courier carries events to the merchants' endpoints; without one [Service.Run]
+	// sends none.
+	Courier Courier
+	// Deliveries is told of each attempt to deliver an event; may be nil.
+	Deliveries DeliveryObserver
+}
+
+// DeliveryObserver is told of attempts to deliver events. Safe for concurrent use.
+type DeliveryObserver interface {
+	// Delivery is called with [WebhookOutcome.String] and how long it took.
+	Delivery(outcome string, took time.Duration)
 }
 
 // Service is the use cases. It is safe for concurrent use. Unless a method
@@ -83,6 +94,7 @@ type Service struct {
 	limits      *limits
 	nodes       *nodes
 	running     running
+	webhooks    *webhooks
 	maxScan     int // but for tests the constant
 	catchUp     time.Duration
 	keep        time.Duration
@@ -90,7 +102,7 @@ type Service struct {
 
 	idempotencyKeep time.Duration
 
-	customerTicks, keyTicks, eventTicks ticks
+	customerTicks, keyTicks, eventTicks, webhookTicks ticks
 }
 
 // NewService returns a Service, or an error that says what cfg lacks.
@@ -143,6 +155,7 @@ func NewService(cfg Config) (_ *Service, err error) {
 		return nil, err
 	}
 	s.access = newAccessCache(s.store, s.clock, s.sealer.Forget)
+	s.webhooks = newWebhooks(s, cfg.Courier, cfg.Deliveries)
 	return s, nil
 }
 
@@ -156,12 +169,18 @@ const (
 // Run does the service's background work until ctx ends: it notices changes
 // that other processes make to keys, IP lists, merchants and keysets, writes when
 // keys were last used, deletes expired tokens, puts events into their chains, seals
-// customers anew after a rotation and prunes old events; the last four are shared
-// among the nodes on a store. It flushes before it returns.
+// customers anew after a rotation, prunes old events and sends events to endpoints;
+// the last five are shared among the nodes on a store. It flushes before it
+// returns.
 func (s *Service) Run(ctx context.Context) {
-	var work sync.WaitGroup
+	var beating, work sync.WaitGroup
+	defer beating.Wait()
+	// Other nodes are told that this one leaves once it does nothing any more.
+	alive, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
 	defer work.Wait()
-	work.Go(func() { s.nodes.run(ctx, s.log, s.needKeys) })
+	beating.Go(func() { s.nodes.run(alive, s.log, s.needKeys) })
+	work.Go(func() { s.webhooks.run(ctx) })
 	work.Go(func() { s.housekeeping(ctx) })
 	work.Go(func() { s.repeat(ctx, orderInterval, "cannot put events in order; it will be tried again", s.order) })
 	work.Go(func() {

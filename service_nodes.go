@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,9 @@ const (
 	// nodeSilence is for how long a node that does not beat is still taken for
 	// alive.
 	nodeSilence = 3 * time.Second
+	// nodeCertain is for how long after it began to beat a node can be certain that no
+	// other takes it for gone, however clocks and connections may lag.
+	nodeCertain = nodeSilence / 2
 	// nodeForgotten is when a node that does not beat is forgotten.
 	nodeForgotten = time.Minute
 )
@@ -37,6 +41,13 @@ type nodes struct {
 	// locked is a merchant whose keys this node could not have when it needed them;
 	// empty for none.
 	locked MerchantID
+
+	// sure ends with doubt, when lapse fires, which was started by the beat with the
+	// number beat. lapsed is the last beat that would have been too slow.
+	sure         context.Context //nolint:containedctx // It is a state that others wait for the end of.
+	doubt        context.CancelFunc
+	lapse        *time.Timer
+	beat, lapsed uint64
 }
 
 type lastBeat struct {
@@ -51,7 +62,10 @@ func newNodes(store Store, random io.Reader) (*nodes, error) {
 		return nil, err
 	}
 	self := NodeID("node_" + hex.EncodeToString(id[:]))
-	return &nodes{store: store, self: self, alive: []NodeID{self}, seen: make(map[NodeID]lastBeat)}, nil
+	n := &nodes{store: store, self: self, alive: []NodeID{self}, seen: make(map[NodeID]lastBeat)}
+	n.sure, n.doubt = context.WithCancel(context.Background())
+	n.doubt()
+	return n, nil
 }
 
 // run beats until ctx ends. Then it tells the others that this node has gone, so
@@ -63,21 +77,30 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger, keys func(context.Con
 	defer tick.Stop()
 	var elapsed time.Duration
 	failed := false
-	for {
+	for number := uint64(1); ; number++ {
 		self, gone := n.self, n.silent(elapsed, nodeForgotten)
 		if !n.able(ctx, keys) {
 			self, gone = "", append(gone, n.self)
+			n.give()
 		}
+		lapse := time.AfterFunc(nodeCertain, func() { n.expire(number) })
 		beats, err := n.store.Beat(ctx, self, gone)
+		if err != nil || self == "" {
+			lapse.Stop()
+		}
 		switch {
 		case err == nil:
 			n.learn(beats, elapsed)
+			if self != "" {
+				n.renew(number, lapse)
+			}
 		case ctx.Err() == nil && !failed:
 			log.Error("cannot tell the other nodes that this one is alive; it will be tried again", "error", err)
 		}
 		failed = err != nil
 		select {
 		case <-ctx.Done():
+			n.give()
 			leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
 			_, _ = n.store.Beat(leave, "", []NodeID{n.self})
@@ -89,6 +112,58 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger, keys func(context.Con
 			}
 		}
 	}
+}
+
+// certain returns a context that ends before another node may take this one for
+// gone; it has ended already if one may.
+func (n *nodes) certain() context.Context {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sure
+}
+
+// renew makes this node certain after the beat with the given number, unless that
+// took too long.
+func (n *nodes) renew(number uint64, lapse *time.Timer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.lapsed >= number {
+		return
+	}
+	if n.lapse != nil {
+		n.lapse.Stop()
+	}
+	n.beat, n.lapse = number, lapse
+	if n.sure.Err() != nil {
+		n.sure, n.doubt = context.WithCancel(context.Background())
+	}
+}
+
+// expire ends the certainty that the beat with the given number gave.
+func (n *nodes) expire(number uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lapsed = max(n.lapsed, number)
+	if n.beat <= number {
+		n.doubt()
+	}
+}
+
+// give ends this node's certainty, because it is about to leave its work to others.
+func (n *nodes) give() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.lapse != nil {
+		n.lapse.Stop()
+	}
+	n.doubt()
+}
+
+// isAlive reports whether a node is taken for alive.
+func (n *nodes) isAlive(id NodeID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Contains(n.alive, id)
 }
 
 // lack notes that the keys of m cannot be had.

@@ -119,6 +119,9 @@ func (s *Service) orderMerchant(ctx context.Context, m MerchantID) (bool, error)
 		return false, err
 	}
 	more, err := s.store.Order(ctx, m, segment, events)
+	if err == nil {
+		s.webhooks.wake()
+	}
 	if err == nil && more {
 		more, err = s.store.Tidy(ctx, m)
 	}

@@ -43,6 +43,7 @@ type Store interface {
 	EventStore
 	KeyStore
 	IPListStore
+	WebhookStore
 
 	// Token returns the unexpired token of an active merchant with the given
 	// hash. A token names its merchant, so there is none to pass.
@@ -306,4 +307,57 @@ type IPListStore interface {
 	// SetIPMode sets what the list does. Codes: [CodeIPListEmpty] if mode is
 	// enforce and the list is empty, [CodeMerchantNotFound].
 	SetIPMode(ctx context.Context, m MerchantID, mode IPMode, e Event) error
+}
+
+// WebhookStore keeps the merchants' endpoints, what is not delivered to them, and
+// the log of deliveries. Each of its changes of an endpoint has an event; progress
+// has none.
+type WebhookStore interface {
+	// CreateWebhook writes an endpoint, whose cursor it puts at the end of the
+	// merchant's chain. Codes: [CodeMerchantNotFound]; [CodeWebhooksFull] beyond
+	// [MaxWebhooks] that are not disabled.
+	CreateWebhook(ctx context.Context, m MerchantID, w Webhook, e Event) error
+	// Webhooks returns the merchant's endpoints, oldest first.
+	Webhooks(ctx context.Context, m MerchantID) ([]Webhook, error)
+	// Webhook returns one endpoint. Code: [CodeWebhookNotFound].
+	Webhook(ctx context.Context, m MerchantID, id WebhookID) (Webhook, error)
+	// DisableWebhook disables an endpoint by command and takes it from its holder,
+	// unless it is disabled already. Code: [CodeWebhookNotFound].
+	DisableWebhook(ctx context.Context, m MerchantID, id WebhookID, at time.Time, e Event) error
+	// EnableWebhook lets events be sent to an endpoint again, from its cursor on and
+	// at once, if it is disabled. Codes: [CodeWebhookNotFound], [CodeWebhooksFull].
+	EnableWebhook(ctx context.Context, m MerchantID, id WebhookID, e Event) error
+	// RotateWebhookSecret makes the secret of the version after the given one sign,
+	// and the given one as well until a time. It reports false, and writes nothing,
+	// if the stored version is another. Code: [CodeWebhookNotFound].
+	RotateWebhookSecret(ctx context.Context, m MerchantID, id WebhookID, version int64, until time.Time, e Event) (bool, error)
+
+	// WebhookWork returns the endpoints of all merchants that are not disabled.
+	WebhookWork(ctx context.Context) ([]WebhookWork, error)
+	// ClaimWebhook makes a node the holder of an endpoint, at the term after the given
+	// one. It reports false if the term is another or the endpoint is disabled.
+	ClaimWebhook(ctx context.Context, m MerchantID, id WebhookID, term int64, holder NodeID) (bool, error)
+	// ReleaseWebhook leaves the endpoint without a holder, if that is the given one.
+	ReleaseWebhook(ctx context.Context, m MerchantID, id WebhookID, holder NodeID) error
+	// WebhookWaiting returns the customers whose events wait at an endpoint because
+	// one failed, each with when that is to be tried again.
+	WebhookWaiting(ctx context.Context, m MerchantID, id WebhookID) (map[CustomerID]time.Time, error)
+	// WebhookRetries returns at most limit failed deliveries that are due, the
+	// earliest event of each customer, those first that have been due for longest.
+	WebhookRetries(ctx context.Context, m MerchantID, id WebhookID, due time.Time, limit int) ([]WebhookRetry, error)
+	// SettleWebhook writes what came of deliveries. The cursor never goes back. It
+	// reports false, and writes nothing, unless the endpoint is held by the given
+	// node at the given term and is not disabled.
+	SettleWebhook(ctx context.Context, m MerchantID, id WebhookID, holder NodeID, term int64, s WebhookSettlement) (bool, error)
+	// ReplayWebhook has the events between two positions, both included, up to the
+	// endpoint's cursor and of its types, sent again from a time on, or only those
+	// that were given up. It returns how many.
+	ReplayWebhook(ctx context.Context, m MerchantID, id WebhookID, from, to int64, givenUp bool, at time.Time) (int, error)
+	// WebhookLog returns at most limit attempts of an endpoint, or only those that
+	// failed, newest first.
+	WebhookLog(ctx context.Context, m MerchantID, id WebhookID, failed bool, limit int) ([]WebhookAttempt, error)
+	// PruneWebhook deletes at most limit attempts of an endpoint that are from before
+	// a time or not among the newest keep ones, and as many events that were given up
+	// and first tried before another time. It reports whether there may be more.
+	PruneWebhook(ctx context.Context, m MerchantID, id WebhookID, before time.Time, keep int, givenUpBefore time.Time, limit int) (more bool, err error)
 }

@@ -32,6 +32,7 @@ import (
 	"grahak/internal/telemetry"
 	"grahak/internal/tlscert"
 	"grahak/internal/web"
+	"grahak/internal/webhook"
 )
 
 // DemoMerchant is the merchant that a sandbox makes at its first start.
@@ -109,6 +110,10 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
+	courier, err := newCourier(s.cfg.WebhookFlags, s.store.Environment(), opts.Version)
+	if err != nil {
+		return err
+	}
 	s.Service, err = grahak.NewService(grahak.Config{
 		Store:           s.store,
 		Sealer:          sealer,
@@ -121,6 +126,8 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		Logger:          s.log,
 		Limits:          grahak.Limits{Key: s.cfg.RateLimitKey, Merchant: s.cfg.RateLimitMerchant, Failed: s.cfg.RateLimitFailed},
 		Limited:         func(kind grahak.LimitKind) { metrics.Limited(string(kind)) },
+		Courier:         courier,
+		Deliveries:      metrics,
 	})
 	if err != nil {
 		return err
@@ -169,6 +176,15 @@ func (s *Server) listenForCommands(ctx context.Context) {
 		return
 	}
 	s.listener.control, s.control = l, control.NewServer(s.Service, s.log)
+}
+
+// newCourier returns what carries events to endpoints.
+func newCourier(flags config.WebhookFlags, env grahak.Environment, version string) (*webhook.Courier, error) {
+	names, networks, err := flags.Allowed(env)
+	if err != nil {
+		return nil, err
+	}
+	return webhook.New(webhook.Config{Names: names, Networks: networks, Version: version}), nil
 }
 
 // makeDataDir makes the data folder, for this user only, if it does not exist,

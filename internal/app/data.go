@@ -86,6 +86,15 @@ func (d *Data) openPostgres(ctx context.Context, log *slog.Logger) (err error) {
 	return err
 }
 
+// Courier returns what carries a message to an endpoint from this process.
+func (d *Data) Courier(flags config.WebhookFlags, version string) (grahak.Courier, error) {
+	courier, err := newCourier(flags, d.Store.Environment(), version)
+	if err != nil {
+		return nil, err
+	}
+	return courier, nil
+}
+
 // Close closes the folder or database.
 func (d *Data) Close() error {
 	d.MasterKeys.Close()

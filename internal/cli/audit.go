@@ -242,4 +242,5 @@ var eventTypes = strings.Join([]string{
 	string(grahak.EventKeyCreated), string(grahak.EventKeyImported), string(grahak.EventKeyRevoked), string(grahak.EventKeyRotated),
 	string(grahak.EventIPEntryAdded), string(grahak.EventIPEntryRemoved), string(grahak.EventIPModeChanged),
 	string(grahak.EventSealRotated), string(grahak.EventSealRetired), string(grahak.EventSealRewrapped),
+	string(grahak.EventWebhookCreated), string(grahak.EventWebhookDisabled), string(grahak.EventWebhookEnabled), string(grahak.EventWebhookSecretRotated),
 }, ",")

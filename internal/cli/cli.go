@@ -46,6 +46,7 @@ type commands struct {
 	Merchant merchantCmd `cmd:"" help:"Make, list and disable merchants."`
 	Key      keyCmd      `cmd:"" help:"Make, import, list, revoke and rotate API keys."`
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
+	Webhook  webhookCmd  `cmd:"" help:"Have events sent to a merchant's other systems."`
 	Customer customerCmd `cmd:"" help:"Find a customer, print all that is held on one, and erase one."`
 	Export   exportCmd   `cmd:"" help:"Write all customers of a merchant as CSV or NDJSON."`
 	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -98,6 +99,32 @@ const MinConnections = 8
 // client must have the time to try again.
 const MinIdempotencyKeep = time.Minute
 
+// WebhookFlags says where events may be sent.
+type WebhookFlags struct {
+	WebhookAllow []string `name:"webhook-allow" env:"GRAHAK_WEBHOOK_ALLOW" placeholder:"HOST" help:"Host names, addresses or networks that webhooks may be sent to although they are private, such as hooks.internal or 10.1.2.0/24; by default none, and in a sandbox this machine."`
+}
+
+var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
+
+// Allowed returns what webhooks may be sent to besides the public internet: host
+// names in small letters, and networks.
+func (f WebhookFlags) Allowed(env grahak.Environment) (names []string, networks []netip.Prefix, err error) {
+	list := f.WebhookAllow
+	if len(list) == 0 && env != grahak.Production {
+		list = []string{"localhost", "127.0.0.1", "::1"}
+	}
+	for _, text := range list {
+		if network, err := grahak.ParseIPEntry(text); err == nil {
+			networks = append(networks, network)
+		} else if name := strings.ToLower(text); hostName.MatchString(name) && strings.Trim(name, "0123456789.") != "" {
+			names = append(names, name)
+		} else {
+			return nil, nil, fmt.Errorf("--webhook-allow: %q is neither a host name, an address nor a network: write it like hooks.internal, 10.1.2.3 or 10.0.0.0/8", text)
+		}
+	}
+	return names, networks, nil
+}
+
 // Server is the settings of `grahak serve`.
 type Server struct {
 	Data
@@ -116,6 +143,8 @@ type Server struct {
 	EventsKeep         Span          `name:"events-keep" default:"396d" env:"GRAHAK_EVENTS_KEEP" placeholder:"SPAN" help:"How long events are kept, from 30d on. What is older is deleted within about an hour, and the audit trail then begins behind it."`
 	MaxConnections     int           `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
 	Connections        int           `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
+
+	WebhookFlags
 
 	RateLimitKey      int `name:"rate-limit-key" default:"50000" env:"GRAHAK_RATE_LIMIT_KEY" placeholder:"N" help:"Requests a second that this server answers to an API key, further ones with 429; 0 is any number."`
 	RateLimitMerchant int `name:"rate-limit-merchant" default:"100000" env:"GRAHAK_RATE_LIMIT_MERCHANT" placeholder:"N" help:"Requests a second that this server answers to a merchant, further ones with 429; 0 is any number."`
@@ -213,6 +242,9 @@ func (s *Server) Check() error {
 		add("--default-country-code has 1 to %d digits", grahak.MaxCountryCode)
 	}
 	if _, err := s.Proxies(); err != nil {
+		add("%s", err)
+	}
+	if _, _, err := s.Allowed(grahak.Environment(s.Environment)); err != nil {
 		add("%s", err)
 	}
 	if len(problems) == 0 {

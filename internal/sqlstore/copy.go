@@ -134,6 +134,9 @@ var copyTables = []copyTable{
 	{name: "lookup_runs", key: "merchant_id, run", columns: "merchant_id, run, level, keys, whole"},
 	{name: "lookup_blocks", key: "merchant_id, run, first", columns: "merchant_id, run, first, keys"},
 	{name: "unordered", key: "merchant_id", columns: "merchant_id"},
+	{name: "webhooks", key: "merchant_id, id", columns: "merchant_id, id, url, types, label, created_at, disabled_at, disabled_for, secret_version, previous_until, cursor, failures, failing_since, resume_at, holder, term"},
+	{name: "webhook_retries", key: "merchant_id, webhook_id, position", columns: "merchant_id, webhook_id, position, event_id, customer_id, attempts, first_at, next_at"},
+	{name: "webhook_attempts", key: "merchant_id, webhook_id, at, event_id", columns: "merchant_id, webhook_id, at, event_id, position, attempt, took, status, failure"},
 }
 
 var instanceTable = copyTable{name: "instance", key: "id", columns: "id, environment, master_key_id, access_version, created_at"}

@@ -67,6 +67,28 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 	MustOrderAll(t, s, upper, 16)
 	MustFill(t, s, copyOrdered, copyRows)
 
+	// An endpoint that was sent some events, of which one is to be tried again and
+	// one was given up.
+	hook := grahak.Webhook{ID: "whe_1", URL: "https://hooks.example.com/ग्राहक", Types: grahak.WebhookTypes(), Label: "कार्यालय", CreatedAt: at, SecretVersion: 1}
+	must(t, s.CreateWebhook(t.Context(), acme, hook, event(grahak.EventWebhookCreated, "whe_1")))
+	_, err := s.RotateWebhookSecret(t.Context(), acme, hook.ID, 1, at.Add(time.Hour), event(grahak.EventWebhookSecretRotated, "whe_1"))
+	must(t, err)
+	held, err := s.ClaimWebhook(t.Context(), acme, hook.ID, 0, "node_1")
+	must(t, err)
+	first := grahak.Event{Position: 12, ID: "evt_one", Subject: "cst_one"}
+	settled, err := s.SettleWebhook(t.Context(), acme, hook.ID, "node_1", 1, grahak.WebhookSettlement{
+		WebhookProgress: grahak.WebhookProgress{Cursor: 100, Failures: 2, FailingSince: at, ResumeAt: at.Add(time.Minute)},
+		Retries: []grahak.WebhookRetry{
+			{Event: first, Attempts: 1, FirstAt: at, NextAt: at.Add(time.Second)},
+			{Event: grahak.Event{Position: 13, ID: "evt_two", Subject: "cst_two"}, Attempts: 9, FirstAt: at},
+		},
+		Attempts: []grahak.WebhookAttempt{{At: at, EventID: first.ID, Position: 12, Attempt: 1, WebhookOutcome: grahak.WebhookOutcome{Status: 500, Took: time.Second}}},
+	})
+	must(t, err)
+	if !held || !settled {
+		t.Fatalf("the endpoint was claimed: %t, and settled: %t", held, settled)
+	}
+
 	// A re-sealing that has come half-way.
 	state, err := s.SealState(t.Context(), acme)
 	must(t, err)
@@ -195,6 +217,9 @@ type merchantContents struct {
 	Events    []grahak.Event // in the chain
 	Pending   []grahak.EventID
 	Chain     []grahak.ChainSegment
+	Webhooks  []grahak.Webhook
+	Attempts  []grahak.WebhookAttempt
+	Waiting   map[grahak.CustomerID]time.Time
 	// Found are the customers that each value leads to.
 	Found map[grahak.CustomerIndex][]grahak.CustomerID
 }
@@ -245,6 +270,14 @@ func mustReadMerchant(t testing.TB, s sqlstore.Store, m grahak.Merchant) merchan
 	slices.Sort(all.Pending)
 	all.Chain, err = s.Chain(ctx, m.ID, 0, every)
 	must(t, err)
+	all.Webhooks, err = s.Webhooks(ctx, m.ID)
+	must(t, err)
+	for _, w := range all.Webhooks {
+		all.Attempts, err = s.WebhookLog(ctx, m.ID, w.ID, false, every)
+		must(t, err)
+		all.Waiting, err = s.WebhookWaiting(ctx, m.ID, w.ID)
+		must(t, err)
+	}
 	find := func(by grahak.CustomerIndex) {
 		list, _, err := s.FindCustomers(ctx, m.ID, by, grahak.CustomerRange{}, 10)
 		must(t, err)

@@ -375,6 +375,9 @@ func copyAltered(t *testing.T, c copyTest) {
 		"lookup_runs":        `UPDATE lookup_runs SET level = level + 1`,
 		"lookup_blocks":      `UPDATE lookup_blocks SET keys = keys || '\x00'`,
 		"unordered":          `DELETE FROM unordered`,
+		"webhooks":           `UPDATE webhooks SET cursor = cursor + 1`,
+		"webhook_retries":    `UPDATE webhook_retries SET next_at = 1 WHERE next_at IS NULL`,
+		"webhook_attempts":   `UPDATE webhook_attempts SET took = took + 1`,
 	}
 	url := c.MustDatabase(t)
 	c.interrupt(t, url, 1000, func(step string, _ int64) bool { return step == "Comparing rows" })

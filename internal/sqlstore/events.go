@@ -59,14 +59,24 @@ func scanEvent(row row) (grahak.Event, error) {
 	var e grahak.Event
 	var changed sql.NullString
 	err := row.Scan(&e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, &changed, &e.Actor, &e.RequestID, &e.At)
-	if changed.Valid {
-		for name := range strings.SplitSeq(changed.String, ",") {
-			f, ok := grahak.ParseField(name)
-			if !ok {
-				return e, fmt.Errorf("the event at position %d names a field that there is not: it was altered", e.Position)
-			}
-			e.Changed = append(e.Changed, f)
-		}
+	if err != nil {
+		return e, err
 	}
+	e.Changed, err = parseChanged(changed, e.Position)
 	return e, err
+}
+
+// parseChanged reads the changed fields of the event at a position.
+func parseChanged(changed sql.NullString, position int64) (list []grahak.Field, err error) {
+	if !changed.Valid {
+		return nil, nil
+	}
+	for name := range strings.SplitSeq(changed.String, ",") {
+		f, ok := grahak.ParseField(name)
+		if !ok {
+			return list, fmt.Errorf("the event at position %d names a field that there is not: it was altered", position)
+		}
+		list = append(list, f)
+	}
+	return list, nil
 }

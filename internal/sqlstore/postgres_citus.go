@@ -17,6 +17,7 @@ var (
 	citusDistributed = []string{
 		"keysets", "customers", "client_auth_tokens", "idempotency_keys", "pending_events", "events", "event_chain",
 		"lookup_runs", "lookup_blocks", "unordered",
+		"webhooks", "webhook_retries", "webhook_attempts",
 	}
 )
 

@@ -65,9 +65,10 @@ func (c *sqliteConn) copyState() (s copyState, err error) {
 	}
 	for _, t := range append([]copyTable{instanceTable}, copyTables...) {
 		switch t.name {
-		case "customers", "client_auth_tokens", "events", "pending_events", "event_chain", "lookup_blocks":
+		case "customers", "client_auth_tokens", "events", "pending_events", "event_chain", "lookup_blocks", "webhook_attempts":
 			// A customer changes with an event, a token's key with its use, the chain
-			// and the look-up index with their ends and runs.
+			// and the look-up index with their ends and runs, a delivery log with its
+			// endpoint.
 			continue
 		}
 		sum, err := c.sum(t, new(atomic.Int64))

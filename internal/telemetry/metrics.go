@@ -24,6 +24,9 @@ type Metrics struct {
 	commits   prometheus.Histogram
 	limited   *prometheus.CounterVec
 
+	deliveries *prometheus.CounterVec
+	delivery   prometheus.Histogram
+
 	// series remembers the two series of a request's labels, because finding
 	// them anew costs more than counting.
 	mu     sync.RWMutex
@@ -86,13 +89,22 @@ func NewMetrics(version string) *Metrics {
 			Name: "grahak_limited_requests_total",
 			Help: "Requests that a limit refused, by limit: key, merchant, failed (authentications of an address), lookup (of unknown keys).",
 		}, []string{"limit"}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "grahak_webhook_attempts_total",
+			Help: "Attempts to deliver an event to an endpoint, by outcome.",
+		}, []string{"outcome"}),
+		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "grahak_webhook_attempt_duration_seconds",
+			Help:    "Time that an attempt to deliver an event took.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+		}),
 		series: make(map[requestLabels]requestSeries),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "grahak_build_info", Help: "Always 1; the version is the label.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.batches, m.commits, m.limited, info,
+	m.registry.MustRegister(m.requests, m.durations, m.batches, m.commits, m.limited, m.deliveries, m.delivery, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -174,6 +186,11 @@ func (m *Metrics) Request(route, method string, status int, code string, took ti
 
 // Limited counts a request that a limit of the given kind refused.
 func (m *Metrics) Limited(kind string) { m.limited.WithLabelValues(kind).Inc() }
+// Delivery implements the observer of attempts to deliver events.
+func (m *Metrics) Delivery(outcome string, took time.Duration) {
+	m.deliveries.WithLabelValues(outcome).Inc()
+	m.delivery.Observe(took.Seconds())
+}
 
 // Committed implements the observer of package sqlstore.
 func (m *Metrics) Committed(writes int, commit time.Duration) {

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
@@ -71,6 +72,13 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_ANCHOR":               {"x", `--anchor: "x" is not an anchor`, "audit verify -m demo", "--anchor=HEAD"},
 	"GRAHAK_AFTER":                {"x", "--after is not the cursor", "customer list -m demo", "--after="},
 	"GRAHAK_TYPE":                 {"x", "--type must be one of", "audit events", "--type=customer.erased"},
+	"GRAHAK_WEBHOOK_ALLOW":        {"hooks.internal,http://x", `--webhook-allow: "http://x" is neither a host name`, "doctor", "--webhook-allow=hooks.internal,10.0.0.0/8"},
+	"GRAHAK_URL":                  {"nowhere", "the URL is not one that events can be sent to", "webhook create -m demo", "--url=https://hooks.example.com/"},
+	"GRAHAK_TYPES":                {"customer.erased,x", `events of the type "x" are not sent`, "webhook create -m demo --url https://hooks.example.com/", "--types=customer.erased,customer.created"},
+	"GRAHAK_FAILED":               {"maybe", `--failed: "maybe" is neither true nor false (from GRAHAK_FAILED)`, "webhook log -m demo WEBHOOK", "--failed"},
+	"GRAHAK_EVENT":                {"evt_x", "the merchant has no event evt_x", "webhook replay -m demo WEBHOOK", "--event=EVENT"},
+	"GRAHAK_FROM_POSITION":        {"x", `--from: "x" is not a whole number`, "webhook replay -m demo WEBHOOK --to 9", "--from=1"},
+	"GRAHAK_TO_POSITION":          {"x", `--to: "x" is not a whole number`, "webhook replay -m demo WEBHOOK --from 1", "--to=9"},
 	"GRAHAK_SINCE":                {"x", `--since: "x" is not a time`, "audit events", "--since=2026-03-17"},
 }
 
@@ -98,9 +106,18 @@ func TestEnvironment(t *testing.T) {
 	_, head, _ := strings.Cut(strings.TrimSpace(run(t, "audit", "verify", "-m", "demo", "--data", "data").done(t).stdout), ", head ")
 	key := createKey(t, "data", "demo")
 	run(t, "backup", "backup", "--data", "data").done(t)
+	var hook, event struct{ ID string }
+	for into, args := range map[any]string{
+		&hook:  "webhook create --url https://hooks.example.com/ --json",
+		&event: "audit events --type customer.created --json",
+	} {
+		if err := json.Unmarshal([]byte(run(t, append(strings.Fields(args), "-m", "demo", "--data", "data")...).done(t).stdout), into); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, v := range environment {
 		t.Run(name, func(t *testing.T) {
-			words := []string{"KEY", key.ID, "HEAD", head, "FOLDER", "sqlite://" + filepath.Join(folder, "data")}
+			words := []string{"WEBHOOK", hook.ID, "EVENT", event.ID, "KEY", key.ID, "HEAD", head, "FOLDER", "sqlite://" + filepath.Join(folder, "data")}
 			if strings.HasPrefix(v.command, "copy") {
 				words = append(words, "DATABASE", postgres.Shared(t).Database(t))
 			}

@@ -1,0 +1,155 @@
+// Package webhook carries events to the endpoints of merchants: as Standard
+// Webhooks has it (https://www.standardwebhooks.com), and to no address that lies
+// inside a network unless that was allowed by name.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"grahak"
+)
+
+const (
+	// timeout bounds an attempt, from the look-up of the name to the answer's header.
+	timeout = 15 * time.Second
+	// maxAnswer is how much of an answer is read, and of its header, in bytes.
+	maxAnswer = 16 << 10
+	// maxRetryAfter bounds for how long a receiver can ask to be left alone.
+	maxRetryAfter = 24 * time.Hour
+)
+
+// Config is what a [Courier] is made of.
+type Config struct {
+	// Names and Networks may be sent to although they are private. Names are in small
+	// letters.
+	Names    []string
+	Networks []netip.Prefix
+	// Version is shown to receivers.
+	Version string
+	// Clock tells the time; default [grahak.SystemClock].
+	Clock grahak.Clock
+	// Resolver looks up names; default [net.DefaultResolver].
+	Resolver *net.Resolver
+	// RootCAs are who may sign the receivers' certificates; default the system's.
+	RootCAs *x509.CertPool
+}
+
+// Courier implements [grahak.Courier] over HTTP. It uses no proxy, follows no
+// redirect, and keeps few connections. Safe for concurrent use.
+type Courier struct {
+	client *http.Client
+	clock  grahak.Clock
+	agent  string
+}
+
+var _ grahak.Courier = (*Courier)(nil)
+
+// New returns a Courier.
+func New(cfg Config) *Courier {
+	g := newGuard(cfg.Names, cfg.Networks, cfg.Resolver)
+	if cfg.Clock == nil {
+		cfg.Clock = grahak.SystemClock{}
+	}
+	return &Courier{
+		client: &http.Client{
+			Timeout: timeout,
+			Transport: &http.Transport{
+				DialContext:            g.dial,
+				ForceAttemptHTTP2:      true,
+				DisableCompression:     true,
+				MaxIdleConns:           256,
+				MaxIdleConnsPerHost:    8,
+				IdleConnTimeout:        30 * time.Second,
+				MaxResponseHeaderBytes: maxAnswer,
+				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		clock: cfg.Clock,
+		agent: "grahak/" + cfg.Version,
+	}
+}
+
+// Deliver implements [grahak.Courier]. An answer counts once its header is there,
+// whatever becomes of its body.
+func (c *Courier) Deliver(ctx context.Context, m grahak.WebhookMessage) (outcome grahak.WebhookOutcome) {
+	// A duration needs a clock that nobody sets.
+	began := c.clock.Now()
+	defer func() { outcome.Took = max(0, c.clock.Now().Sub(began)) }()
+	body, err := appendBody(nil, m.Event)
+	if err != nil {
+		return grahak.WebhookOutcome{Failure: grahak.WebhookBroken}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(body))
+	if err != nil {
+		return grahak.WebhookOutcome{Failure: grahak.WebhookNoName}
+	}
+	at := strconv.FormatInt(m.At.Unix(), 10)
+	request.Header["Webhook-Id"] = []string{string(m.Event.ID)}
+	request.Header["Webhook-Timestamp"] = []string{at}
+	request.Header["Webhook-Signature"] = []string{signatures(m.Secrets, string(m.Event.ID), at, body)}
+	request.Header["Content-Type"] = []string{"application/json"}
+	request.Header["User-Agent"] = []string{c.agent}
+	answer, err := c.client.Do(request)
+	if err != nil {
+		return grahak.WebhookOutcome{Failure: failure(ctx, err)}
+	}
+	defer func() { _ = answer.Body.Close() }()
+	_, _ = io.CopyN(io.Discard, answer.Body, maxAnswer)
+	return grahak.WebhookOutcome{Status: answer.StatusCode, RetryAfter: c.retryAfter(answer.Header.Get("Retry-After"))}
+}
+
+// retryAfter is the header of that name, in seconds or as a date; 0 for what is
+// neither, or lies in the past.
+func (c *Courier) retryAfter(value string) time.Duration {
+	value = strings.TrimSpace(value)
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		return maxRetryAfter
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, at.Sub(c.clock.Now())), maxRetryAfter)
+}
+
+// failure is err in a word. Its text may show the URL.
+func failure(ctx context.Context, err error) grahak.WebhookFailure {
+	var (
+		noName *net.DNSError
+		dial   *net.OpError
+		record tls.RecordHeaderError
+		alert  tls.AlertError
+		cert   *tls.CertificateVerificationError
+		wait   interface{ Timeout() bool }
+	)
+	switch {
+	case ctx.Err() != nil:
+		return grahak.WebhookAborted
+	case errors.Is(err, errForbidden):
+		return grahak.WebhookForbidden
+	case errors.As(err, &wait) && wait.Timeout():
+		return grahak.WebhookTimeout
+	case errors.As(err, &noName):
+		return grahak.WebhookNoName
+	case errors.As(err, &record), errors.As(err, &alert), errors.As(err, &cert):
+		return grahak.WebhookTLS
+	case errors.As(err, &dial) && dial.Op == "dial", errors.Is(err, syscall.ECONNREFUSED):
+		return grahak.WebhookNoConn
+	}
+	return grahak.WebhookBroken
+}
