@@ -37,7 +37,7 @@ const (
 	IndexIdempotencyRequest IndexPurpose = "idempotency request"
 	// IndexCheckpoint is of the end of what was pruned of a chain.
 	IndexCheckpoint IndexPurpose = "checkpoint"
-	IndexWebhook   IndexPurpose = "webhook" // secrets, which are shown to their receivers
+	IndexWebhook    IndexPurpose = "webhook" // secrets, which are shown to their receivers
 )
 
 // Keyset is a merchant's sealing keys, wrapped under a master key. Its sealing

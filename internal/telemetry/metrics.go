@@ -186,6 +186,7 @@ func (m *Metrics) Request(route, method string, status int, code string, took ti
 
 // Limited counts a request that a limit of the given kind refused.
 func (m *Metrics) Limited(kind string) { m.limited.WithLabelValues(kind).Inc() }
+
 // Delivery implements the observer of attempts to deliver events.
 func (m *Metrics) Delivery(outcome string, took time.Duration) {
 	m.deliveries.WithLabelValues(outcome).Inc()
