@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -244,4 +245,91 @@ func TestParseMetadata(t *testing.T) {
 			t.Errorf("ParseMetadata(%q) = %q, %t, want %t", text, m.Text(), got, ok)
 		}
 	}
+}
+
+// An update of metadata is one change with one event, or none if all is there
+// already; and metadata is in lists, in what is found, and gone with the customer.
+func TestMetadataOfCustomer(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	c := caller(acme, grahak.ScopeWrite)
+	pairs := func(p ...string) (in grahak.MetadataInput) {
+		for i := 0; i < len(p); i += 2 {
+			in.Pairs = append(in.Pairs, grahak.MetadataPair{Key: p[i], Value: p[i+1]})
+		}
+		return in
+	}
+	in := person("ref")
+	in.Metadata = pairs("plan", "gold", "note", "", "crm", "7")
+	created := r.MustCreate(t, acme, in)
+	diff(t, "created", map[string]string{"plan": "gold", "crm": "7"}, maps.Collect(created.Metadata.All()))
+	diff(t, "read", created, r.MustCustomer(t, acme, "ref"))
+
+	update := func(in grahak.CustomerInput) grahak.Customer {
+		t.Helper()
+		result, err := r.UpdateCustomer(t.Context(), c, "ref", in, grahak.WriteOptions{})
+		wantCode(t, err, "")
+		return result.Customer
+	}
+	events := r.MustEvents(t, acme)
+	for name, in := range map[string]grahak.MetadataInput{
+		"what is stored":      pairs("crm", "7", "plan", "gold"),
+		"a part of it":        pairs("plan", "gold"),
+		"all of it anew":      {Whole: given(" "), Pairs: pairs("plan", "gold", "crm", "7").Pairs},
+		"a removal of nobody": pairs("note", "", "other", " "),
+	} {
+		diff(t, "an update with "+name, created, update(grahak.CustomerInput{Metadata: in}))
+	}
+	diff(t, "events of updates that change nothing", events, r.MustEvents(t, acme))
+
+	changed := update(grahak.CustomerInput{Metadata: pairs("plan", "", "a", "1", "b", "2")})
+	diff(t, "updated", map[string]string{"a": "1", "b": "2", "crm": "7"}, maps.Collect(changed.Metadata.All()))
+	cleared := update(grahak.CustomerInput{Metadata: grahak.MetadataInput{Whole: given("")}, Email: given("new@example.com")})
+	diff(t, "cleared", grahak.Metadata{}, cleared.Metadata)
+	var fields [][]grahak.Field
+	for _, e := range r.MustEvents(t, acme)[len(events):] {
+		fields = append(fields, e.Changed)
+	}
+	diff(t, "the changes", [][]grahak.Field{{grahak.FieldMetadata}, {grahak.FieldEmail, grahak.FieldMetadata}}, fields)
+
+	again := update(grahak.CustomerInput{Metadata: pairs("a", "1")})
+	for name, q := range map[string]grahak.ListQuery{
+		"listed": {Limit: 10},
+		"found":  {Limit: 10, Filter: grahak.CustomerFilter{Email: given("new@example.com")}},
+	} {
+		page, err := r.Customers(t.Context(), c, q)
+		wantCode(t, err, "")
+		diff(t, name, []grahak.Customer{again}, page.Customers)
+	}
+	_, err := r.EraseCustomer(t.Context(), c, "ref", grahak.WriteOptions{})
+	wantCode(t, err, "")
+	diff(t, "made again", grahak.Metadata{}, r.MustCreate(t, acme, person("ref")).Metadata)
+}
+
+// Updates of different keys at the same time all land, until there are as many as
+// there may be: then the others are refused, whichever process they are in.
+func TestConcurrentMetadata(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	r.MustCreate(t, acme, person("ref"))
+	services := []*grahak.Service{r.Service, r.MustJoin(t).Service}
+	errs := make([]error, 60)
+	var group sync.WaitGroup
+	for i := range errs {
+		group.Go(func() {
+			in := grahak.CustomerInput{Metadata: grahak.MetadataInput{Pairs: []grahak.MetadataPair{{Key: fmt.Sprint(i), Value: "v"}}}}
+			_, errs[i] = services[i%2].UpdateCustomer(t.Context(), caller(acme, grahak.ScopeWrite), "ref", in, grahak.WriteOptions{})
+		})
+	}
+	group.Wait()
+	want := make(map[string]string)
+	for i, err := range errs {
+		if err == nil {
+			want[fmt.Sprint(i)] = "v"
+			continue
+		}
+		diff(t, "refused", []grahak.Field{grahak.FieldMetadata}, refusedFields(t, err))
+	}
+	diff(t, "how many landed", 50, len(want))
+	diff(t, "what landed", want, maps.Collect(r.MustCustomer(t, acme, "ref").Metadata.All()))
 }
