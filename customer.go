@@ -26,7 +26,7 @@ type Customer struct {
 	// Revision counts the changes of the stored values, from 1.
 	Revision int64
 	// CreatedAt and UpdatedAt are UTC, in microseconds. The time part of ID is
-	// CreatedAt, to within 2 ms.
+	// CreatedAt, to within 2 ms, unless the id was brought.
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }

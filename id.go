@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"io"
 	"math/bits"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -13,7 +15,8 @@ import (
 type MerchantID string
 
 // CustomerID is Grahak's own id of a customer: "cst_" and 16 characters of
-// [a-z0-9] (wire.md §4).
+// [a-z0-9] (wire.md §4); or one that the merchant has brought along, which is "cst_"
+// or "cth_" and 1 to 59 characters of [A-Za-z0-9].
 type CustomerID string
 
 // KeyID names an API key in listings, events and logs; it is not a secret.
@@ -85,6 +88,48 @@ func newID(prefix string, tick int64, random io.Reader) (string, error) {
 
 // lowestID returns the lowest id of a tick.
 func lowestID(prefix string, tick int64) string { return formatID(prefix, tick, 0) }
+
+// tells reports whether an id tells when its customer was made, as far as lists
+// take it to: its tick is that of t or at most maxAhead above.
+func (id CustomerID) tells(t time.Time) bool {
+	digits, ok := strings.CutPrefix(string(id), customerPrefix)
+	if !ok || len(digits) != idDigits || t.UnixMicro() < idEpoch*1000 {
+		return false
+	}
+	var high, low uint64
+	for _, c := range []byte(digits) {
+		var digit uint64
+		switch {
+		case '0' <= c && c <= '9':
+			digit = uint64(c - '0')
+		case 'a' <= c && c <= 'z':
+			digit = uint64(c-'a') + 10
+		default:
+			return false
+		}
+		carry, product := bits.Mul64(low, 36)
+		var over uint64
+		low, over = bits.Add64(product, digit, 0)
+		high = high*36 + carry + over
+	}
+	tick := int64(high<<(64-idRandomBits) | low>>idRandomBits)
+	return tickOf(t) <= tick && tick <= tickOf(t)+maxAhead
+}
+
+// newIDs returns n ids of the given tick in ascending order; see newID.
+func newIDs(prefix string, tick int64, n int, random io.Reader) ([]string, error) {
+	const size = idRandomBits / 8
+	entropy := make([]byte, n*size+8-size)
+	if _, err := io.ReadFull(random, entropy[:n*size]); err != nil {
+		return nil, err
+	}
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = formatID(prefix, tick, binary.LittleEndian.Uint64(entropy[i*size:])&(1<<idRandomBits-1))
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
 
 // formatID returns prefix and the id of a tick with the given random bits.
 func formatID(prefix string, tick int64, random uint64) string {

@@ -1,7 +1,6 @@
 package grahak
 
 import (
-	"context"
 	"time"
 )
 
@@ -86,61 +85,3 @@ type ImportChunk struct {
 	// Restart begins the import anew, whatever is stored of it. After must be 0.
 	Restart bool
 }
-
-// ImportState returns how far the import with the given id has come. It is for
-// operators. Code: [CodeInsufficientScope].
-func (s *Service) ImportState(ctx context.Context, c Caller, id string) (ImportState, error) {
-	if err := c.may(scopeOperator); err != nil {
-		return ImportState{}, err
-	}
-	return ImportState{ID: id}, nil
-}
-
-// ImportCustomers does a chunk of an import: it makes and changes customers,
-// writes their events, and notes how far the import has come, in one transaction.
-// So after a failure, or a kill, nothing of the chunk is done or all of it, and
-// [Service.ImportState] tells which. It returns the state after the chunk, and the
-// faults of the rows that it rejected, which is no error.
-//
-// The chunk of which After is more than what is done is prepared and then waits for
-// those before it, for some seconds at most. So callers that want speed have two or
-// three calls under way at once, each with the next chunk. It is for operators.
-// Codes: [CodeInsufficientScope]; [CodeMerchantNotFound]; [CodeImportConflict] if
-// the import has not come to After, because somebody else does the same import or a
-// chunk before has failed, or if it is done and Restart is not set; and
-// [CodeInvalidImport] for a chunk that breaks the rules of [ImportChunk].
-func (s *Service) ImportCustomers(ctx context.Context, c Caller, chunk ImportChunk) (ImportState, []ImportFault, error) {
-	if err := c.may(scopeOperator); err != nil {
-		return ImportState{}, nil, err
-	}
-	return ImportState{}, nil, Errorf(CodeImportConflict, "Imports are not ready.")
-}
-
-// ImportCheck is a dry run of an import. It is made by [Service.NewImportCheck],
-// and used by one goroutine at a time.
-type ImportCheck struct {
-	service *Service
-	caller  Caller
-	rule    OnDuplicate
-	state   ImportState
-}
-
-// NewImportCheck begins a dry run, which writes nothing. It is for operators.
-// Codes: [CodeInsufficientScope], [CodeInvalidImport] for a rule that there is not.
-func (s *Service) NewImportCheck(c Caller, rule OnDuplicate) (*ImportCheck, error) {
-	if err := c.may(scopeOperator); err != nil {
-		return nil, err
-	}
-	return &ImportCheck{service: s, caller: c, rule: rule}, nil
-}
-
-// Rows looks at the next rows, of which there are at most [MaxImportChunk], and
-// returns the faults of those that an import would reject now. Code:
-// [CodeInvalidImport].
-func (k *ImportCheck) Rows(ctx context.Context, rows []ImportRow) ([]ImportFault, error) {
-	k.state.Rows += int64(len(rows))
-	return nil, ctx.Err()
-}
-
-// State returns what would become of the rows so far. Its ID and times are empty.
-func (k *ImportCheck) State() ImportState { return k.state }

@@ -38,6 +38,8 @@ const (
 	// IndexCheckpoint is of the end of what was pruned of a chain.
 	IndexCheckpoint IndexPurpose = "checkpoint"
 	IndexWebhook    IndexPurpose = "webhook" // secrets, which are shown to their receivers
+	// IndexImport is of an import's name.
+	IndexImport IndexPurpose = "import"
 )
 
 // Keyset is a merchant's sealing keys, wrapped under a master key. Its sealing

@@ -101,6 +101,7 @@ type Service struct {
 	pruned      atomic.Int64 // events, by this process
 
 	idempotencyKeep time.Duration
+	imports         importTurns
 
 	customerTicks, keyTicks, eventTicks, webhookTicks ticks
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/binary"
 	"strings"
 	"time"
 	"unicode"
@@ -70,7 +71,7 @@ func (s *Service) Customers(ctx context.Context, c Caller, q ListQuery) (Custome
 	if q.Offset < 0 || q.Offset > MaxOffset {
 		v.bad = append(v.bad, FieldOffset)
 	}
-	before, ok, err := s.openCursor(ctx, c.Merchant, q.After)
+	behind, ok, err := s.openCursor(ctx, c.Merchant, q.After)
 	if err != nil {
 		return CustomerPage{}, err
 	}
@@ -85,21 +86,25 @@ func (s *Service) Customers(ctx context.Context, c Caller, q ListQuery) (Custome
 	if f.indexed() {
 		list = s.search
 	}
-	return list(ctx, c.Merchant, f, before, min(q.Limit, MaxPage), q.Offset)
+	return list(ctx, c.Merchant, f, behind, min(q.Limit, MaxPage), q.Offset)
 }
 
 // list returns a page of a filter that needs no index: the order of ids is that
-// of creation.
-func (s *Service) list(ctx context.Context, m MerchantID, f filter, before CustomerID, limit, offset int) (CustomerPage, error) {
+// of creation, but for ids that were brought.
+func (s *Service) list(ctx context.Context, m MerchantID, f filter, behind CustomerPlace, limit, offset int) (CustomerPage, error) {
 	// One more than asked for tells whether there is a next page.
-	records, total, err := s.store.Customers(ctx, m, f.customers(before), limit+1, offset)
+	records, total, err := s.store.Customers(ctx, m, f.customers(behind), limit+1, offset)
 	if err != nil {
 		return CustomerPage{}, err
 	}
 	page := CustomerPage{Total: total}
 	if len(records) > limit {
 		records = records[:limit]
-		if page.Next, err = s.cursor(ctx, m, records[limit-1].ID); err != nil {
+		last := CustomerPlace{ID: records[limit-1].ID}
+		if records[limit-1].Brought {
+			last.Brought = records[limit-1].CreatedAt
+		}
+		if page.Next, err = s.cursor(ctx, m, last); err != nil {
 			return CustomerPage{}, err
 		}
 	}
@@ -117,13 +122,13 @@ const maxChunk = 1_000
 
 // search returns a page of a filter that has an index. The index finds too many
 // at times; each is opened and compared.
-func (s *Service) search(ctx context.Context, m MerchantID, f filter, before CustomerID, limit, offset int) (CustomerPage, error) {
+func (s *Service) search(ctx context.Context, m MerchantID, f filter, behind CustomerPlace, limit, offset int) (CustomerPage, error) {
 	by, err := s.indexOf(ctx, m, f)
 	if err != nil {
 		return CustomerPage{}, err
 	}
 	page := CustomerPage{Customers: []Customer{}}
-	around := f.customers(before)
+	around := f.customers(behind)
 	// Most often all that the index finds fits.
 	chunk := min(offset+limit, MaxPage) + 1
 	for scanned := 0; ; {
@@ -146,7 +151,7 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, before Cus
 			case offset > 0:
 				offset--
 			case len(page.Customers) == limit:
-				page.Next, err = s.cursor(ctx, m, page.Customers[limit-1].ID)
+				page.Next, err = s.cursor(ctx, m, CustomerPlace{ID: page.Customers[limit-1].ID})
 				return page, err
 			default:
 				page.Customers = append(page.Customers, customer)
@@ -155,9 +160,9 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, before Cus
 		if len(records) < chunk {
 			return page, nil
 		}
-		around.Before = records[chunk-1].ID
+		around.Behind = CustomerPlace{ID: records[chunk-1].ID}
 		if scanned += chunk; scanned >= s.maxScan {
-			page.Next, err = s.cursor(ctx, m, around.Before)
+			page.Next, err = s.cursor(ctx, m, around.Behind)
 			return page, err
 		}
 		chunk = min(maxChunk, s.maxScan)
@@ -284,18 +289,15 @@ func (f filter) match(c Customer) bool {
 }
 
 // customers returns the range of the customers that f can choose and that come
-// after the one with the id after, in descending order, unless that is empty.
-// An id tells when its customer was made, to within [maxAhead], so a range of
-// time is one of ids too.
-func (f filter) customers(after CustomerID) CustomerRange {
-	r := CustomerRange{CreatedFrom: f.from, CreatedBefore: f.before, Before: after}
+// behind a place, unless that is empty. An id that was not brought tells when its
+// customer was made, to within [maxAhead], so a range of time is one of ids too.
+func (f filter) customers(behind CustomerPlace) CustomerRange {
+	r := CustomerRange{CreatedFrom: f.from, CreatedBefore: f.before, Behind: behind}
 	if !f.from.IsZero() {
 		r.From = CustomerID(lowestID(customerPrefix, tickOf(f.from)))
 	}
 	if !f.before.IsZero() {
-		if end := CustomerID(lowestID(customerPrefix, tickOf(f.before)+maxAhead+1)); after == "" || end < after {
-			r.Before = end
-		}
+		r.Before = CustomerID(lowestID(customerPrefix, tickOf(f.before)+maxAhead+1))
 	}
 	return r
 }
@@ -310,36 +312,51 @@ const cursorCheck = 8
 // maxCursor is the length of the longest decoded cursor, in bytes.
 const maxCursor = 256
 
-// cursor returns an opaque, self-checking name for the place after id.
-func (s *Service) cursor(ctx context.Context, m MerchantID, id CustomerID) (string, error) {
-	sum, err := s.sealer.Index(ctx, m, IndexCursor, string(id))
+// broughtCursor begins what is in the cursor of a place among brought ids. No id
+// begins with it.
+const broughtCursor = "\x00"
+
+// cursor returns an opaque, self-checking name for what is behind a place.
+func (s *Service) cursor(ctx context.Context, m MerchantID, behind CustomerPlace) (string, error) {
+	var place []byte
+	if !behind.Brought.IsZero() {
+		place = binary.BigEndian.AppendUint64([]byte(broughtCursor), uint64(behind.Brought.UnixMicro()))
+	}
+	place = append(place, behind.ID...)
+	sum, err := s.sealer.Index(ctx, m, IndexCursor, string(place))
 	if err != nil {
 		return "", err
 	}
-	return cursorStart + base64.RawURLEncoding.EncodeToString(append(sum[:cursorCheck:cursorCheck], id...)), nil
+	return cursorStart + base64.RawURLEncoding.EncodeToString(append(sum[:cursorCheck:cursorCheck], place...)), nil
 }
 
-// openCursor returns the id in a cursor, and reports whether it is one of the
-// merchant's. The empty cursor is the empty id.
-func (s *Service) openCursor(ctx context.Context, m MerchantID, cursor string) (CustomerID, bool, error) {
+// openCursor returns the place in a cursor, and reports whether it is one of the
+// merchant's. The empty cursor is the place before all others.
+func (s *Service) openCursor(ctx context.Context, m MerchantID, cursor string) (CustomerPlace, bool, error) {
+	var behind CustomerPlace
 	if cursor == "" {
-		return "", true, nil
+		return behind, true, nil
 	}
 	encoded, ok := strings.CutPrefix(cursor, cursorStart)
 	if !ok {
-		return "", false, nil
+		return behind, false, nil
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err != nil {
-		return "", false, nil //nolint:nilerr // A cursor that is not ours is an answer, not a failure.
+		return behind, false, nil //nolint:nilerr // A cursor that is not ours is an answer, not a failure.
 	}
 	if len(raw) <= cursorCheck || len(raw) > maxCursor {
-		return "", false, nil
+		return behind, false, nil
 	}
-	id := CustomerID(raw[cursorCheck:])
-	sum, err := s.sealer.Index(ctx, m, IndexCursor, string(id))
-	if err != nil {
-		return "", false, err
+	place := string(raw[cursorCheck:])
+	sum, err := s.sealer.Index(ctx, m, IndexCursor, place)
+	if err != nil || subtle.ConstantTimeCompare(sum[:cursorCheck], raw[:cursorCheck]) != 1 {
+		return behind, false, err
 	}
-	return id, subtle.ConstantTimeCompare(sum[:cursorCheck], raw[:cursorCheck]) == 1, nil
+	if made, ok := strings.CutPrefix(place, broughtCursor); ok && len(made) >= 8 {
+		behind.Brought = time.UnixMicro(int64(binary.BigEndian.Uint64([]byte(made)))).UTC()
+		place = made[8:]
+	}
+	behind.ID = CustomerID(place)
+	return behind, true, nil
 }

@@ -17,6 +17,9 @@ type CustomerRecord struct {
 	Revision  int64
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	// Brought is set if ID does not tell CreatedAt; see [CustomerRange]. Of what
+	// reads customers only Customers sets it, and only an import writes it.
+	Brought bool
 }
 
 // AccessRecord is everything that decides whether a key may be used: the key,
@@ -41,6 +44,7 @@ type Store interface {
 	MerchantStore
 	SealStore
 	EventStore
+	ImportStore
 	KeyStore
 	IPListStore
 	WebhookStore
@@ -100,14 +104,16 @@ type CustomerStore interface {
 	// else. Code: [CodeIdempotencyKeyUsed] if there is one that has not expired at
 	// r.At.
 	PutIdempotency(ctx context.Context, m MerchantID, r IdempotencyRecord) error
-	// Customers returns at most limit customers of a range in descending order
-	// of id, skipping offset; and the number of all customers of the merchant,
-	// as of the same moment.
+	// Customers returns at most limit customers of a range, skipping offset: first
+	// those whose ids tell when they were made, in descending order of id, then
+	// those with ids that were brought, in descending order of creation and id; and
+	// the number of all customers of the merchant, as of the same moment.
 	Customers(ctx context.Context, m MerchantID, r CustomerRange, limit, offset int) ([]CustomerRecord, int64, error)
 	// FindCustomers returns at most limit customers of a range of ids that have
 	// the index that by holds, in descending order of id; and the number of all
 	// customers of the merchant, as of the same moment. The times of the range
-	// are not looked at.
+	// are not looked at, and From and Before only while the merchant has no customer
+	// with a brought id.
 	FindCustomers(ctx context.Context, m MerchantID, by CustomerIndex, r CustomerRange, limit int) ([]CustomerRecord, int64, error)
 	// CountCustomers returns how many customers the merchant has, counted one by
 	// one, and how many its events tell of, as of the same moment. It takes
@@ -133,12 +139,25 @@ type Besides struct {
 
 // CustomerRange is a range of customers. Its zero value is all of them.
 type CustomerRange struct {
-	From   CustomerID // lowest id
-	Before CustomerID // the id above the highest; empty for no end
+	From   CustomerID // lowest id of those that were not brought
+	Before CustomerID // the id above the highest of those; empty for no end
+	// Behind is where the page before has ended: those before it and itself do not
+	// belong to the range. Of the customers that an index finds, which are in
+	// descending order of id whatever that tells, those are the ones with this id
+	// and higher ones.
+	Behind CustomerPlace
 	// CreatedFrom and CreatedBefore bound the time of creation, in whole
 	// microseconds: the first belongs to the range, the second does not. Zero
 	// times are no bounds.
 	CreatedFrom, CreatedBefore time.Time
+}
+
+// CustomerPlace is a customer's place in a list. The zero CustomerPlace is before
+// all others.
+type CustomerPlace struct {
+	ID CustomerID
+	// Brought is when the customer was made, if its id was brought, else zero.
+	Brought time.Time
 }
 
 // CustomerIndex is what customers are found by: the first of its members that
@@ -261,6 +280,42 @@ type EventRange struct {
 	Subject string
 	// Newest has them in descending order of position.
 	Newest bool
+}
+
+// ImportStore keeps how far imports have come, and does their steps.
+type ImportStore interface {
+	// Import returns how far the import has come whose name has the given index:
+	// without an ID, and zero if it is not known.
+	Import(ctx context.Context, m MerchantID, name Index) (ImportState, error)
+	// KnownCustomers returns the customers that have one of the references or one of
+	// the ids, in no order, some of them twice; and for each of the ids that a
+	// customer has or had the last revision that the events tell of.
+	KnownCustomers(ctx context.Context, m MerchantID, references []Index, ids []CustomerID) ([]CustomerRecord, map[CustomerID]int64, error)
+	// ImportCustomers does a step of an import in one transaction. It reports false,
+	// and writes nothing, if a customer to make has the id or the reference of one
+	// there is, or a customer to change does not have the revision before the given
+	// one, or there is none. Codes: [CodeMerchantNotFound]; [CodeKeyRotated] as in
+	// CreateCustomer; [CodeImportConflict] if the stored state is not step.Before.
+	ImportCustomers(ctx context.Context, m MerchantID, step ImportStep) (bool, error)
+}
+
+// ImportStep is customers that are made and changed together, and the note of it.
+type ImportStep struct {
+	Import Index
+	// Before is what Import returns until the step is done, and State what it
+	// returns then. Their times of update differ.
+	Before, State ImportState
+	// Created is to be in ascending order of reference, and Updated is done after it,
+	// as UpdateCustomer would, in ascending order of id and revision. Other orders
+	// cost time, or let transactions wait for each other in a circle.
+	Created, Updated []ImportWrite
+}
+
+// ImportWrite is a customer that an import makes or changes, as it is then, and the
+// event of that.
+type ImportWrite struct {
+	Customer CustomerRecord
+	Event    Event
 }
 
 // KeyStore keeps API keys.

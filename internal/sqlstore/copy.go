@@ -117,7 +117,7 @@ var copyTables = []copyTable{
 	{name: "keysets", key: "merchant_id", columns: "merchant_id, master_key_id, sealing, indexing, revision, version, oldest_version, rotated_at, walking, walked_to, seen, unopened"},
 	{name: "api_keys", key: "merchant_id, id", columns: "merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at"},
 	{name: "ip_list", key: "merchant_id, prefix", columns: "merchant_id, prefix, label, added_by, created_at", order: "merchant_id, convert_to(prefix, 'UTF8')"},
-	{name: "customers", key: "merchant_id, id", columns: "merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at"},
+	{name: "customers", key: "merchant_id, id", columns: "merchant_id, id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at, brought"},
 	{name: "client_auth_tokens", key: "merchant_id, customer_id, hash", columns: "merchant_id, customer_id, hash, expires_at"},
 	{name: "idempotency_keys", key: "merchant_id, key_index", columns: "merchant_id, key_index, request_index, outcome, customer_id, expires_at"},
 	{
@@ -130,6 +130,7 @@ var copyTables = []copyTable{
 		source: `(SELECT e.*, e.type LIKE 'customer.%' AS reindex, NULL AS old_email, NULL AS old_mobile
 			FROM merchants AS m CROSS JOIN events AS e WHERE e.merchant_id = m.id AND e.position > ` + fmt.Sprintf(chainEnd, "m.id") + `)`,
 	},
+	{name: "imports", key: "merchant_id, import_index", columns: "merchant_id, import_index, rows_done, created, updated, skipped, rejected, faults, started_at, updated_at, done"},
 	{name: "event_chain", key: "merchant_id, first_position", columns: "merchant_id, first_position, last_position, customers, proof, links"},
 	{name: "lookup_runs", key: "merchant_id, run", columns: "merchant_id, run, level, keys, whole"},
 	{name: "lookup_blocks", key: "merchant_id, run, first", columns: "merchant_id, run, first, keys"},

@@ -2,6 +2,8 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -13,29 +15,79 @@ const customerColumns = `id, reference_index, email_index, mobile_index, sealed,
 
 var errCustomerNotFound = grahak.Errorf(grahak.CodeCustomerNotFound, "There is no such customer.")
 
-// Customers implements [grahak.CustomerStore].
+// Customers implements [grahak.CustomerStore]. The customers whose ids tell when
+// they were made come from the table, in the order of its key; those with ids that
+// were brought from an index that has only them.
 func (s *portable) Customers(ctx context.Context, m grahak.MerchantID, in grahak.CustomerRange, limit, offset int) (list []grahak.CustomerRecord, total int64, err error) {
-	from, before := ids(in)
 	err = s.read(ctx, func(r conn) error {
 		return r.snapshot(func() error {
 			if total, err = s.total(r, m); err != nil {
 				return err
 			}
-			list, err = queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id >= $2 AND id < $3
-				AND created_at >= $4 AND created_at < $5 ORDER BY id DESC LIMIT $6 OFFSET $7`,
-				string(m), from, before, microsOr(in.CreatedFrom, firstMicro), microsOr(in.CreatedBefore, lastMicro), limit, offset)
+			list = nil
+			skip := offset
+			if in.Behind.Brought.IsZero() {
+				if list, skip, err = madeHere(r, m, in, limit, offset); err != nil || len(list) == limit {
+					return err
+				}
+			}
+			brought, err := broughtHere(r, m, in, limit-len(list), skip)
+			list = append(list, brought...)
 			return err
 		})
 	})
 	return list, total, err
 }
 
+// madeHere returns at most limit customers of a range whose ids tell when they were
+// made, skipping offset; and how many of those behind them are still to be skipped.
+func madeHere(r conn, m grahak.MerchantID, in grahak.CustomerRange, limit, offset int) (list []grahak.CustomerRecord, skip int, err error) {
+	from, before := ids(in)
+	page := func(scan func(row) error, limit, offset int) error {
+		return r.query(scan, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id >= $2 AND id < $3
+			AND created_at >= $4 AND created_at < $5 AND brought IS NULL ORDER BY id DESC LIMIT $6 OFFSET $7`,
+			string(m), from, before, microsOr(in.CreatedFrom, firstMicro), microsOr(in.CreatedBefore, lastMicro), limit, offset)
+	}
+	err = page(func(row row) error {
+		c, err := scanCustomer(row)
+		list = append(list, c)
+		return err
+	}, limit, offset)
+	if err != nil || len(list) > 0 {
+		return list, 0, err
+	}
+	skip = offset
+	if offset > 0 {
+		err = page(func(row) error { skip--; return nil }, offset, 0)
+	}
+	return nil, skip, err
+}
+
+// broughtHere returns at most limit customers of a range with ids that were brought,
+// skipping offset.
+func broughtHere(r conn, m grahak.MerchantID, in grahak.CustomerRange, limit, offset int) ([]grahak.CustomerRecord, error) {
+	end, endID := microsOr(in.CreatedBefore, lastMicro), ""
+	if at := microsOr(in.Behind.Brought, lastMicro); at < end {
+		end, endID = at, string(in.Behind.ID)
+	}
+	list, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND brought IS NOT NULL
+		AND brought >= $2 AND (brought, id) < ($3, $4) ORDER BY brought DESC, id DESC LIMIT $5 OFFSET $6`,
+		string(m), microsOr(in.CreatedFrom, firstMicro), end, endID, limit, offset)
+	for i := range list {
+		list[i].Brought = true
+	}
+	return list, err
+}
+
 // FindCustomers implements [grahak.CustomerStore].
 func (s *portable) FindCustomers(ctx context.Context, m grahak.MerchantID, by grahak.CustomerIndex, in grahak.CustomerRange, limit int) (list []grahak.CustomerRecord, total int64, err error) {
-	from, before := ids(in)
 	err = s.read(ctx, func(r conn) error {
 		return r.snapshot(func() error {
 			if total, err = s.total(r, m); err != nil {
+				return err
+			}
+			from, before, err := foundIDs(r, m, in)
+			if err != nil {
 				return err
 			}
 			if by.Reference != (grahak.Index{}) {
@@ -52,6 +104,24 @@ func (s *portable) FindCustomers(ctx context.Context, m grahak.MerchantID, by gr
 		})
 	})
 	return list, total, err
+}
+
+// foundIDs returns the bounds of the ids that an index may find.
+func foundIDs(r conn, m grahak.MerchantID, in grahak.CustomerRange) (from, before string, err error) {
+	if in.From == "" && in.Before == "" {
+		from, before = ids(in)
+		return from, before, nil
+	}
+	var one int
+	err = r.queryRow(`SELECT 1 FROM customers WHERE merchant_id = $1 AND brought IS NOT NULL ORDER BY brought, id LIMIT 1`, string(m)).Scan(&one)
+	switch {
+	case err == nil:
+		from, before = ids(grahak.CustomerRange{Behind: in.Behind})
+	case errors.Is(err, sql.ErrNoRows):
+		from, before = ids(in)
+		err = nil
+	}
+	return from, before, err
 }
 
 // CountCustomers implements [grahak.CustomerStore].
@@ -107,10 +177,13 @@ const afterAllIDs = "\U0010FFFF"
 
 // ids returns the bounds of a range's ids.
 func ids(in grahak.CustomerRange) (from, before string) {
-	if in.Before == "" {
-		return string(in.From), afterAllIDs
+	before = afterAllIDs
+	for _, end := range []grahak.CustomerID{in.Before, in.Behind.ID} {
+		if end != "" {
+			before = min(before, string(end))
+		}
 	}
-	return string(in.From), string(in.Before)
+	return string(in.From), before
 }
 
 // The bounds of all times that are stored, in microseconds.

@@ -16,7 +16,7 @@ var (
 	citusReference   = []string{"instance", "nodes", "merchants", "api_keys", "ip_list"}
 	citusDistributed = []string{
 		"keysets", "customers", "client_auth_tokens", "idempotency_keys", "pending_events", "events", "event_chain",
-		"lookup_runs", "lookup_blocks", "unordered",
+		"lookup_runs", "lookup_blocks", "unordered", "imports",
 		"webhooks", "webhook_retries", "webhook_attempts",
 	}
 )

@@ -169,6 +169,8 @@ const (
 	typeInt8  = 20
 	typeInt2  = 21
 	typeInt4  = 23
+	typeText  = 25
+	typeTexts = 1009
 )
 
 // encodeArgs returns the arguments in binary form.
@@ -217,7 +219,11 @@ func encodeArgs(s *pgconn.StatementDescription, args []any) ([][]byte, error) {
 			}
 			err = integer(n)
 		case []string:
-			array := arrayHeader(len(v), typeBytea)
+			element := uint32(typeBytea)
+			if s.ParamOIDs[i] == typeTexts {
+				element = typeText
+			}
+			array := arrayHeader(len(v), element)
 			for _, text := range v {
 				array = append(binary.BigEndian.AppendUint32(array, uint32(len(text))), text...)
 			}

@@ -132,10 +132,7 @@ var updateCustomer = newCustomerStatements(17, func(guard string) string {
 // UpdateCustomer implements [grahak.CustomerStore].
 func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) (bool, error) {
 	w := updateCustomer.with(b, &write{
-		args: []any{
-			string(m), string(c.ID), c.Revision - 1, short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(),
-			string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
-		},
+		args:    updateArgs(m, c, e),
 		sealed:  true,
 		version: c.Sealed.Version,
 		turn:    turnChange + string(c.ID),
@@ -147,6 +144,14 @@ func (s *Postgres) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c gr
 		return false, s.customerExists(ctx, m, c.ID)
 	}
 	return true, nil
+}
+
+// updateArgs returns the arguments of updateCustomer.
+func updateArgs(m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event) []any {
+	return []any{
+		string(m), string(c.ID), c.Revision - 1, short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(),
+		string(e.ID), string(e.Type), e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro(),
+	}
 }
 
 var eraseCustomer = newCustomerStatements(11, func(guard string) string {

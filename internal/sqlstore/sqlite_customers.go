@@ -66,7 +66,7 @@ func (s *SQLite) Customer(ctx context.Context, m grahak.MerchantID, id grahak.Cu
 // UpdateCustomer implements [grahak.CustomerStore].
 func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) (bool, error) {
 	var done bool
-	err := s.do(ctx, func(tx *sqliteConn) error {
+	err := s.do(ctx, func(tx *sqliteConn) (err error) {
 		done = false
 		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
 			return err
@@ -74,31 +74,9 @@ func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 		if err := unused(tx, m, b); err != nil {
 			return err
 		}
-		old, err := indexesOf(tx, m, c.ID)
-		if err != nil {
+		if done, err = tx.updateCustomer(m, c, e); err != nil || !done {
 			return err
 		}
-		n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4, revision = $5, updated_at = $6
-			WHERE merchant_id = $7 AND id = $8 AND revision = $9`,
-			short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
-		if err != nil || n == 0 {
-			return err
-		}
-		added, err := old.replace(tx, m, c)
-		if err != nil {
-			return err
-		}
-		// The ordering pass adds them as well if the event says that they changed,
-		// which it does not of a customer that had none or was folded otherwise.
-		if !slices.Contains(e.Changed, grahak.FieldEmail) && !slices.Contains(e.Changed, grahak.FieldMobileNumber) {
-			if err := addKeys(tx, m, added); err != nil {
-				return err
-			}
-		}
-		if err := tx.appendEvent(m, e); err != nil {
-			return err
-		}
-		done = true
 		return insertBesides(tx, m, b)
 	})
 	if err != nil {
@@ -106,6 +84,33 @@ func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 		return false, err
 	}
 	return done, nil
+}
+
+// updateCustomer overwrites a customer and writes the event. It reports false, and
+// writes nothing, if the stored revision is not the one before.
+func (tx *sqliteConn) updateCustomer(m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event) (bool, error) {
+	old, err := indexesOf(tx, m, c.ID)
+	if err != nil {
+		return false, err
+	}
+	n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4, revision = $5, updated_at = $6
+		WHERE merchant_id = $7 AND id = $8 AND revision = $9`,
+		short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	added, err := old.replace(tx, m, c)
+	if err != nil {
+		return false, err
+	}
+	// The ordering pass adds them as well if the event says that they changed,
+	// which it does not of a customer that had none or was folded otherwise.
+	if !slices.Contains(e.Changed, grahak.FieldEmail) && !slices.Contains(e.Changed, grahak.FieldMobileNumber) {
+		if err := addKeys(tx, m, added); err != nil {
+			return false, err
+		}
+	}
+	return true, tx.appendEvent(m, e)
 }
 
 // EraseCustomer implements [grahak.CustomerStore].
