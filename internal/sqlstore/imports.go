@@ -107,7 +107,7 @@ func decodeFaults(text string) ([]grahak.ImportFault, error) {
 // keyVersions calls check with each version of the key that the step's customers are
 // sealed under.
 func keyVersions(step grahak.ImportStep, check func(version int64) error) error {
-	var last int64
+	last := int64(-1) // none
 	for _, list := range [][]grahak.ImportWrite{step.Created, step.Updated} {
 		for _, w := range list {
 			if v := w.Customer.Sealed.Version; v != last {

@@ -27,6 +27,8 @@ var severalTests = []test{
 	{"search is one moment", searchIsOneMoment},
 	{"fence against creates", keyFenceAgainstCreates},
 	{"retire against writes", retireAgainstWrites},
+	{"one import", importRace},
+	{"imports against creates", importsAgainstCreates},
 }
 
 // seenByOthers writes through one process after the other. At once all of them

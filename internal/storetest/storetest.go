@@ -49,6 +49,7 @@ func Run(t *testing.T, open Opener) {
 		{"seal", sealTests, 0},
 		{"rewrap", rewrapTests, 0},
 		{"refusal", refusalTests, 0},
+		{"import", importTests, 0},
 		{"isolation", isolationTests, 0},
 		{"text", textTests, 0},
 		{"time", timeTests, 0},
