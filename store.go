@@ -289,7 +289,7 @@ type ImportStore interface {
 	Import(ctx context.Context, m MerchantID, name Index) (ImportState, error)
 	// KnownCustomers returns the customers that have one of the references or one of
 	// the ids, in no order, some of them twice; and for each of the ids that a
-	// customer has or had the last revision that the events tell of.
+	// customer has or had the last revision that its events tell of.
 	KnownCustomers(ctx context.Context, m MerchantID, references []Index, ids []CustomerID) ([]CustomerRecord, map[CustomerID]int64, error)
 	// ImportCustomers does a step of an import in one transaction. It reports false,
 	// and writes nothing, if a customer to make has the id or the reference of one

@@ -39,14 +39,14 @@ func (s *Postgres) KnownCustomers(ctx context.Context, m grahak.MerchantID, refe
 				revisions[grahak.CustomerID(id)] = max(revisions[grahak.CustomerID(id)], revision)
 				return err
 			}
-			// Revisions of one customer may be out of order only among pending events.
 			err = c.query(note, `SELECT wanted.value, event.revision FROM unnest($2::bytea[]) AS wanted (value)
 				CROSS JOIN LATERAL (SELECT max(revision) AS revision FROM events WHERE merchant_id = $1 AND subject = wanted.value) AS event
 				WHERE event.revision IS NOT NULL`, string(m), names)
 			if err != nil {
 				return err
 			}
-			return c.query(note, `SELECT subject, revision FROM pending_events WHERE merchant_id = $1 AND revision > 1 AND subject = ANY($2::bytea[])`, string(m), names)
+			return c.query(note, `SELECT p.subject, p.revision FROM unnest($2::bytea[]) AS wanted (value) JOIN pending_events AS p ON p.subject = wanted.value
+				WHERE p.merchant_id = $1`, string(m), names)
 		})
 	})
 	return list, revisions, err

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 
 	"grahak"
@@ -27,12 +26,14 @@ func (s *SQLite) KnownCustomers(ctx context.Context, m grahak.MerchantID, refere
 				}
 				list = append(list, found...)
 				var revision int64
-				err = r.queryRow(`SELECT revision FROM events WHERE merchant_id = $1 AND subject = $2 ORDER BY position DESC LIMIT 1`, string(m), string(id)).Scan(&revision)
-				switch {
-				case err == nil:
-					revisions[id] = revision
-				case !errors.Is(err, sql.ErrNoRows):
+				// As in EventsOf.
+				err = r.queryRow(`SELECT coalesce(max(revision), 0) FROM events WHERE merchant_id = $1
+					AND position IN (SELECT position FROM events WHERE merchant_id = $1 AND subject = $2)`, string(m), string(id)).Scan(&revision)
+				if err != nil {
 					return err
+				}
+				if revision > 0 {
+					revisions[id] = revision
 				}
 			}
 			return nil
