@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -94,6 +95,26 @@ func (c *Cluster) QueryText(tb testing.TB, database, sql string) []string {
 		tb.Fatal(err)
 	}
 	return rows
+}
+
+// Hold runs statements as [Cluster.Exec] does, in a transaction that keeps its locks
+// until release.
+func (c *Cluster) Hold(tb testing.TB, database, sql string) (release func()) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	conn, err := c.connect(ctx, database)
+	if err == nil {
+		_, err = conn.Exec(ctx, "BEGIN; "+sql).ReadAll()
+	}
+	if err != nil {
+		cancel()
+		tb.Fatal(err)
+	}
+	return sync.OnceFunc(func() {
+		// What ends the connection ends the transaction.
+		_ = conn.Close(ctx)
+		cancel()
+	})
 }
 
 // query runs statements on a connection of its own.
