@@ -63,6 +63,7 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 	must(t, s.DisableMerchant(t.Context(), disabled, at.Add(time.Hour), event(grahak.EventMerchantDisabled, "")))
 
 	MustFill(t, s, 0, copyOrdered)
+	MustImport(t, s)
 	MustOrderAll(t, s, acme, 16)
 	MustOrderAll(t, s, upper, 16)
 	MustFill(t, s, copyOrdered, copyRows)
@@ -105,6 +106,27 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 	state.After, state.Seen, state.Unopened = some[9].ID, 10, 1
 	must(t, s.Reseal(t.Context(), state, "", some))
 	return s, merchants
+}
+
+// copyImport is the name of an import of acme.
+var copyImport = grahak.Index{0, 0xff, 'i'}
+
+// MustImport imports customers of acme, one of them with an id of its own.
+func MustImport(t testing.TB, s *sqlstore.SQLite) {
+	t.Helper()
+	one, two := record(copyRows, copyRows), record(copyRows+1, copyRows+1)
+	one.ID, one.Brought = "cth_Brought", true
+	done, err := s.ImportCustomers(t.Context(), acme, grahak.ImportStep{
+		Import: copyImport,
+		State: grahak.ImportState{
+			Rows: 10, Created: 2, Updated: 3, Skipped: 4, Rejected: 1, Done: true, StartedAt: one.CreatedAt, UpdatedAt: two.CreatedAt,
+			LastFaults: []grahak.ImportFault{{Line: 3, Field: grahak.FieldEmail, Reason: "कारण"}},
+		},
+		Created: []grahak.ImportWrite{{Customer: one, Event: created(one)}, {Customer: two, Event: created(two)}},
+	})
+	if must(t, err); !done {
+		t.Fatal("the customers could not be imported")
+	}
 }
 
 // MustFill writes the customers of acme with the numbers from first up to but not
@@ -217,6 +239,7 @@ type merchantContents struct {
 	Events    []grahak.Event // in the chain
 	Pending   []grahak.EventID
 	Chain     []grahak.ChainSegment
+	Import    grahak.ImportState
 	Webhooks  []grahak.Webhook
 	Attempts  []grahak.WebhookAttempt
 	Waiting   map[grahak.CustomerID]time.Time
@@ -269,6 +292,8 @@ func mustReadMerchant(t testing.TB, s sqlstore.Store, m grahak.Merchant) merchan
 	}
 	slices.Sort(all.Pending)
 	all.Chain, err = s.Chain(ctx, m.ID, 0, every)
+	must(t, err)
+	all.Import, err = s.Import(ctx, m.ID, copyImport)
 	must(t, err)
 	all.Webhooks, err = s.Webhooks(ctx, m.ID)
 	must(t, err)
