@@ -48,6 +48,7 @@ type commands struct {
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
 	Webhook  webhookCmd  `cmd:"" help:"Have events sent to a merchant's other systems."`
 	Customer customerCmd `cmd:"" help:"Find a customer, print all that is held on one, and erase one."`
+	Import   importCmd   `cmd:"" help:"Read a merchant's customers from a CSV or NDJSON file."`
 	Export   exportCmd   `cmd:"" help:"Write all customers of a merchant as CSV or NDJSON."`
 	Seal     sealCmd     `cmd:"" help:"Change the keys that customers are sealed under."`
 	Audit    auditCmd    `cmd:"" help:"List the events, and check that none was altered or removed."`

@@ -12,6 +12,8 @@ type progress struct {
 	std  Streams
 	what string
 	bar  *progressbar.ProgressBar
+	// bytes is set if what is counted are bytes.
+	bytes bool
 }
 
 // newProgress returns a bar that says what is going on, such as "Checking
@@ -37,6 +39,7 @@ func (p *progress) set(done, total int64) {
 			progressbar.OptionSetDescription(p.what),
 			progressbar.OptionSetWidth(30),
 			progressbar.OptionShowCount(),
+			progressbar.OptionShowBytes(p.bytes),
 			progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionClearOnFinish(),
 		)
@@ -47,6 +50,22 @@ func (p *progress) set(done, total int64) {
 	}
 	p.bar.ChangeMax64(total)
 	_ = p.bar.Set64(done)
+}
+
+// describe changes what is said to be going on.
+func (p *progress) describe(what string) {
+	p.what = what
+	if p.bar != nil {
+		p.bar.Describe(what)
+	}
+}
+
+// aside takes the bar away until the next set, so that something else can be
+// printed.
+func (p *progress) aside() {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
 }
 
 // finish takes the bar away, if there is one. It may be called again.

@@ -52,8 +52,8 @@ const (
 )
 
 // split finds the fields of the record that data begins with, and how long it is
-// with its end. If it is broken, the outcome says of what. more says that text may
-// follow data.
+// with its end. If it is broken, the outcome says of what, and the length is that
+// up to there. more says that text may follow data.
 func split(data []byte, fields []span, more bool) ([]span, int, outcome) {
 	fields = fields[:0]
 	for at := 0; ; {
@@ -67,7 +67,7 @@ func split(data []byte, fields []span, more bool) ([]span, int, outcome) {
 					if more {
 						return fields, 0, needMore
 					}
-					return fields, 0, brokenOpen
+					return fields, at, brokenOpen
 				}
 				at += i + 1
 				if at == len(data) || data[at] != '"' {
@@ -84,12 +84,12 @@ func split(data []byte, fields []span, more bool) ([]span, int, outcome) {
 				if more && data[at] == '\r' && at+1 == len(data) {
 					return fields, 0, needMore
 				}
-				return fields, 0, brokenClosed
+				return fields, at, brokenClosed
 			}
 		} else {
 			for at < len(data) && data[at] != ',' && data[at] != '\n' {
 				if data[at] == '"' {
-					return fields, 0, brokenQuote
+					return fields, at, brokenQuote
 				}
 				at++
 			}
@@ -172,6 +172,10 @@ func (d *Reader) extent() (n int, broken outcome, err error) {
 			broken = brokenOpen
 		}
 		if broken != whole {
+			if n > first {
+				// The quotation mark that was open is what is wrong.
+				broken = brokenOpen
+			}
 			n = first
 		}
 		return n, broken, nil

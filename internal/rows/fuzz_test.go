@@ -111,7 +111,7 @@ func likeStandard(t *testing.T, data []byte, list []rows.Row) {
 		t.Fatalf("%d rows, and encoding/csv has %d", len(list), n)
 	}
 	for _, row := range list {
-		if row.Broken != "" && row.Broken != "the row is not in UTF-8" {
+		if row.Broken != "" && row.Broken != "The row is not in UTF-8." {
 			t.Fatalf("line %d: %s; encoding/csv finds nothing wrong", row.Line, row.Broken)
 		}
 	}

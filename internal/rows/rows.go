@@ -30,15 +30,15 @@ const MaxRow = 1 << 20
 
 // What is wrong with a row that does not have its format's form.
 const (
-	brokenTooLong   = "the row is longer than 1 MiB"
-	brokenUTF8      = "the row is not in UTF-8"
-	brokenQuote     = "a quotation mark stands inside a field that does not begin with one: write it twice, and the field between two more"
-	brokenClosed    = "text follows the quotation mark that ends a field"
-	brokenOpen      = "a field begins with a quotation mark, and none ends it"
-	brokenFields    = "the row does not have as many fields as the header"
-	brokenObject    = "the line is not one JSON object"
-	brokenSurrogate = "the line holds half of a surrogate pair, which is no character"
-	brokenUnknown   = "the object has a key that is not known, which --ignore-unknown ignores"
+	brokenTooLong   = "The row is longer than 1 MiB."
+	brokenUTF8      = "The row is not in UTF-8."
+	brokenQuote     = "A quotation mark stands inside a field that does not begin with one: write it twice, and the field between two more."
+	brokenClosed    = "Text follows the quotation mark that ends a field."
+	brokenOpen      = "A field begins with a quotation mark, and none ends it."
+	brokenFields    = "The row does not have as many fields as the header."
+	brokenObject    = "The line is not one JSON object."
+	brokenSurrogate = "The line holds half of a surrogate pair, which is no character."
+	brokenUnknown   = "The object has a key that is not known, which --ignore-unknown ignores."
 )
 
 // Row is one row of a file.
@@ -198,7 +198,7 @@ func (d *Reader) Next() (Row, error) {
 		if d.Format == NDJSON {
 			form = "NDJSON, which has a JSON object on every line"
 		}
-		return Row{}, fmt.Errorf("none of the first %d rows is %s; in line %d %s", d.broken, form, d.firstBroken.Line, d.firstBroken.Broken)
+		return Row{}, fmt.Errorf("none of the first %d rows is %s; line %d: %s", d.broken, form, d.firstBroken.Line, d.firstBroken.Broken)
 	}
 	return row, err
 }

@@ -53,11 +53,11 @@ func broken(line int64, raw, why string) rows.Row {
 
 const (
 	head     = "object_reference_id,mobile_number\n"
-	unclosed = "a field begins with a quotation mark, and none ends it"
-	bare     = "a quotation mark stands inside a field that does not begin with one: write it twice, and the field between two more"
-	behind   = "text follows the quotation mark that ends a field"
-	fields   = "the row does not have as many fields as the header"
-	noObject = "the line is not one JSON object"
+	unclosed = "A field begins with a quotation mark, and none ends it."
+	bare     = "A quotation mark stands inside a field that does not begin with one: write it twice, and the field between two more."
+	behind   = "Text follows the quotation mark that ends a field."
+	fields   = "The row does not have as many fields as the header."
+	noObject = "The line is not one JSON object."
 )
 
 func TestRead(t *testing.T) {
@@ -90,14 +90,14 @@ func TestRead(t *testing.T) {
 		"CSV, bare quotation mark":  {text: head + "a\"b,1\nc,3\n", want: []rows.Row{broken(2, `a"b,1`, bare), row(3, "c,3", "c", "3")}},
 		"CSV, text behind":          {text: head + "\"a\"b,1\nc,3\n", want: []rows.Row{broken(2, `"a"b,1`, behind), row(3, "c,3", "c", "3")}},
 		"CSV, never closed":         {text: head + "\"a,1\nb,2\nc,3\n", want: []rows.Row{broken(2, `"a,1`, unclosed), row(3, "b,2", "b", "2"), row(4, "c,3", "c", "3")}},
-		"CSV, closed by the next":   {text: head + "\"a,1\n\"b\",2\nc,3\n", want: []rows.Row{broken(2, `"a,1`, behind), row(3, `"b",2`, "b", "2"), row(4, "c,3", "c", "3")}},
+		"CSV, closed by the next":   {text: head + "\"a,1\n\"b\",2\nc,3\n", want: []rows.Row{broken(2, `"a,1`, unclosed), row(3, `"b",2`, "b", "2"), row(4, "c,3", "c", "3")}},
 		"CSV, swallowed rows":       {text: head + "\"a,1\nb,2\nc\",\"3\"\n", want: []rows.Row{row(2, "\"a,1\nb,2\nc\",\"3\"", "a,1\nb,2\nc", "3")}},
 		"CSV, swallowed and seen":   {text: head + "a,\"1\nb,2\nc,3\",\"4\"\n", want: []rows.Row{broken(2, `a,"1`, unclosed), row(3, "b,2", "b", "2"), broken(4, `c,3","4"`, bare)}},
 		"CSV, over lines, one more": {text: head + "\"a\nb\",2,3\nc,3\n", want: []rows.Row{broken(2, "\"a\nb\",2,3", fields), row(4, "c,3", "c", "3")}},
-		"CSV, not UTF-8":            {text: head + "a\xff,1\nc,3\n", want: []rows.Row{broken(2, "a\xff,1", "the row is not in UTF-8"), row(3, "c,3", "c", "3")}},
+		"CSV, not UTF-8":            {text: head + "a\xff,1\nc,3\n", want: []rows.Row{broken(2, "a\xff,1", "The row is not in UTF-8."), row(3, "c,3", "c", "3")}},
 		"CSV, a row too long": {
 			text: head + long + ",1\nc,3\n",
-			want: []rows.Row{broken(2, long[:1<<10], "the row is longer than 1 MiB"), row(3, "c,3", "c", "3")},
+			want: []rows.Row{broken(2, long[:1<<10], "The row is longer than 1 MiB."), row(3, "c,3", "c", "3")},
 		},
 		"CSV, a row as long as may be": {text: head + long[2:] + ",1\r\nc,3\n", want: []rows.Row{row(2, long[2:]+",1", long[2:], "1"), row(3, "c,3", "c", "3")}},
 		"CSV, a quotation mark that is never closed before much": {
@@ -159,11 +159,11 @@ func TestRead(t *testing.T) {
 			want: []rows.Row{
 				row(1, `{"object_reference_id":"a","mobile_number":"1"}`, "a", "1"),
 				broken(2, "{", noObject), broken(3, "null", noObject), broken(4, "[1]", noObject), broken(5, `{"a":1} {}`, noObject),
-				broken(6, "{\"object_reference_id\":\"\xff\"}", "the row is not in UTF-8"),
-				broken(7, `{"object_reference_id":"\ud800x"}`, "the line holds half of a surrogate pair, which is no character"),
-				broken(8, `{"object_reference_id":"\udc00"}`, "the line holds half of a surrogate pair, which is no character"),
+				broken(6, "{\"object_reference_id\":\"\xff\"}", "The row is not in UTF-8."),
+				broken(7, `{"object_reference_id":"\ud800x"}`, "The line holds half of a surrogate pair, which is no character."),
+				broken(8, `{"object_reference_id":"\udc00"}`, "The line holds half of a surrogate pair, which is no character."),
 				row(9, `{"object_reference_id":"\ud83d\ude00","mobile_number":"2"}`, "😀", "2"),
-				broken(10, long[:1<<10], "the row is longer than 1 MiB"),
+				broken(10, long[:1<<10], "The row is longer than 1 MiB."),
 				row(11, `{"object_reference_id":"c","mobile_number":"3"}`, "c", "3"),
 			},
 		},
@@ -171,7 +171,7 @@ func TestRead(t *testing.T) {
 			text: `{"object_reference_id":"a","mobile_number":"1"}` + "\n" + `{"object_reference_id":"b","mobile_number":"2","shoe":44}`,
 			want: []rows.Row{
 				row(1, `{"object_reference_id":"a","mobile_number":"1"}`, "a", "1"),
-				broken(2, `{"object_reference_id":"b","mobile_number":"2","shoe":44}`, "the object has a key that is not known, which --ignore-unknown ignores"),
+				broken(2, `{"object_reference_id":"b","mobile_number":"2","shoe":44}`, "The object has a key that is not known, which --ignore-unknown ignores."),
 			},
 		},
 		"NDJSON, unknown keys ignored": {
@@ -235,8 +235,8 @@ func TestRefused(t *testing.T) {
 		"twice":               {"object_reference_id,mobile_number,object_reference_id\n", `the column "object_reference_id" is there twice: keep one`},
 		"a broken header":     {"object_reference_id,\"mobile_number\n", "the header in line 1 cannot be read: " + unclosed},
 		"unknown keys":        {`{"object_reference_id":"a","mobile_number":"1","shoe":44}`, `unknown keys "shoe"` + known},
-		"an object over many": {"{\n\"object_reference_id\":\"a\"\n}\n", "none of the first 3 rows is NDJSON, which has a JSON object on every line; in line 1 " + noObject},
-		"no rows of CSV":      {"object_reference_id,mobile_number\n" + strings.Repeat("some prose\n", 60), "none of the first 50 rows is CSV with the columns of its header; in line 2 " + fields},
+		"an object over many": {"{\n\"object_reference_id\":\"a\"\n}\n", "none of the first 3 rows is NDJSON, which has a JSON object on every line; line 1: " + noObject},
+		"no rows of CSV":      {"object_reference_id,mobile_number\n" + strings.Repeat("some prose\n", 60), "none of the first 50 rows is CSV with the columns of its header; line 2: " + fields},
 		"gzip, cut off":       {packed.String()[:packed.Len()-9], "the gzip file is damaged or cut off: make it again"},
 		"gzip, altered":       {packed.String()[:packed.Len()-6] + "\x00" + packed.String()[packed.Len()-5:], "the gzip file is damaged or cut off: make it again"},
 	} {

@@ -27,6 +27,11 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_NO_LOCK":              {"maybe", `--no-lock: "maybe" is neither true nor false (from GRAHAK_NO_LOCK)`, "migrate", "--no-lock=false"},
 	"GRAHAK_DISTRIBUTE":           {"x", "--distribute must be one of", "migrate", "--distribute="},
 	"GRAHAK_FORMAT":               {"xml", "--format must be one of", "export -m demo", "--format=ndjson"},
+	"GRAHAK_ON_DUPLICATE":         {"keep", "--on-duplicate must be one of", "import rows.csv -m demo --dry-run", "--on-duplicate=skip"},
+	"GRAHAK_DRY_RUN":              {"maybe", `--dry-run: "maybe" is neither true nor false (from GRAHAK_DRY_RUN)`, "import rows.csv -m demo --on-duplicate skip", "--dry-run"},
+	"GRAHAK_REJECTED":             {"nowhere/x", "the folder nowhere does not exist: make it first", "import rows.csv -m demo --restart --on-duplicate skip", "--rejected=rejected.csv"},
+	"GRAHAK_IGNORE_UNKNOWN":       {"false", `unknown columns "shoe"`, "import shoe.csv -m demo", "--ignore-unknown"},
+	"GRAHAK_RESTART":              {"maybe", `--restart: "maybe" is neither true nor false (from GRAHAK_RESTART)`, "import rows.csv -m demo --on-duplicate skip", "--restart"},
 	"GRAHAK_OUTPUT":               {"nowhere/x", "the folder nowhere does not exist: make it first", "export -m demo", "--output=out.csv"},
 	"GRAHAK_GZIP":                 {"maybe", `--gzip: "maybe" is neither true nor false (from GRAHAK_GZIP)`, "export -m demo", "--gzip"},
 	"GRAHAK_FROM":                 {"nowhere", "--from: this is not the URL of a database", "copy --to DATABASE", "--from=FOLDER"},
@@ -112,6 +117,14 @@ func TestEnvironment(t *testing.T) {
 		&event: "audit events --type customer.created --json",
 	} {
 		if err := json.Unmarshal([]byte(run(t, append(strings.Fields(args), "-m", "demo", "--data", "data")...).done(t).stdout), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"rows.csv": "object_reference_id,mobile_number\nrow@example.com,9988776655\n",
+		"shoe.csv": "object_reference_id,mobile_number,shoe\nshoe@example.com,9988776655,44\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -216,6 +216,15 @@ var commandFlags = map[string]map[string]flag{
 		"after":    {value: "POSITION", fallback: "0", env: "GRAHAK_AFTER"},
 		"since":    {value: "TIME", env: "GRAHAK_SINCE"},
 	}),
+	"import": with(merchantFlags, jsonFlags, map[string]flag{
+		"format":               {value: "csv|ndjson", env: "GRAHAK_FORMAT"},
+		"on-duplicate":         {value: "skip|update|fail", fallback: "fail", env: "GRAHAK_ON_DUPLICATE"},
+		"dry-run":              {env: "GRAHAK_DRY_RUN"},
+		"rejected":             {value: "FILE", env: "GRAHAK_REJECTED"},
+		"ignore-unknown":       {env: "GRAHAK_IGNORE_UNKNOWN"},
+		"restart":              {env: "GRAHAK_RESTART"},
+		"default-country-code": {value: "DIGITS", fallback: "91", env: "GRAHAK_DEFAULT_COUNTRY_CODE"},
+	}),
 	"export": with(merchantFlags, map[string]flag{
 		"format": {value: "csv|ndjson", fallback: "csv", env: "GRAHAK_FORMAT"},
 		"output": {value: "FILE", env: "GRAHAK_OUTPUT"},
@@ -279,6 +288,7 @@ func TestHelpTeaches(t *testing.T) {
 		"key import":      {"standard input", "grahak key import --merchant acme <key.txt", "16 to 256"},
 		"key rotate":      {"--overlap 7d"},
 		"customer export": {"umask 077", "SHA-256"},
+		"import":          {"--dry-run", "--rejected rejected.csv", "metadata.KEY", "goes on where it has ended", "--on-duplicate skip", "no master key", "exit status is 1"},
 		"export":          {"--gzip --output acme.csv.gz", "grahak import acme.csv.gz", "personal data in clear", "grahak customer export"},
 		"customer erase":  {"--yes", "grahak seal rotate --merchant acme", "grahak seal rewrap", "events stay"},
 		"seal":            {"grahak seal rotate --all", "grahak seal rewrap"},

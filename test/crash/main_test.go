@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"grahak/internal/testkit"
+	"grahak/internal/testkit/postgres"
 )
 
 var cycles = flag.Int("cycles", 0, "how often the server is killed; 20, or 200 when GRAHAK_LONG is set")
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 			*cycles = 200
 		}
 	}
-	os.Exit(testkit.Main(m))
+	os.Exit(postgres.Main(func() int { return testkit.Main(m) }))
 }
 
 // answerTimeout bounds one request; a server that has not answered by then
