@@ -37,6 +37,7 @@ const (
 	CodeWebhookNotFound    Code = "webhook_not_found"
 	CodeWebhooksFull       Code = "webhooks_full"
 	CodeWebhookDisabled    Code = "webhook_disabled"
+	CodeEventsExpired      Code = "events_expired"
 	CodeInvalidImport      Code = "invalid_import"
 	CodeImportConflict     Code = "import_conflict"
 
@@ -64,7 +65,7 @@ func Codes() []Code {
 		CodeInvalidKey, CodeKeyExists, CodeKeyNotFound,
 		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
 		CodeInvalidWebhook, CodeWebhookNotFound, CodeWebhooksFull, CodeWebhookDisabled,
-		CodeInvalidImport, CodeImportConflict,
+		CodeEventsExpired, CodeInvalidImport, CodeImportConflict,
 		CodePreconditionFailed, CodeIdempotencyMismatch, CodeIdempotencyInProgress,
 	}
 }

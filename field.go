@@ -26,6 +26,9 @@ const (
 	FieldCursor
 	FieldCreatedAfter
 	FieldCreatedBefore
+	FieldBefore
+	FieldType
+	FieldCustomer
 	FieldIdempotencyKey
 	FieldID
 	FieldCreatedAt
@@ -51,6 +54,9 @@ var fieldNames = [...]string{
 	FieldUpdatedAt:         "updated_at",
 	FieldRow:               "row",
 	FieldIdempotencyKey:    "idempotency_key",
+	FieldBefore:            "before",
+	FieldType:              "type",
+	FieldCustomer:          "customer",
 }
 
 // String returns the field's name as it stands in events.

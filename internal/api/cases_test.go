@@ -71,10 +71,11 @@ func TestCasesAreShown(t *testing.T) {
 	for name, c := range cases {
 		known[fmt.Sprintf("%d %s", c.Status, c.Body)] = name
 	}
-	// These are ours as well: the fields named in a refusal vary, and scopes
-	// are nothing that the contract knows.
+	// These are ours as well: the fields named in a refusal vary, and scopes and
+	// events are nothing that the contract knows.
 	family := regexp.MustCompile(`^(400 \{"error_message":"Wrong value in [A-Za-z_-]+","status":"Invalid Request","error_code":"Invalid Request","error_info":\{"user_message":"Invalid request params\. Please verify your input\.","fields":\[(,?\{"field_name":"[A-Za-z_-]+","reason":"Invalid value\."\})+\],"developer_message":"Invalid request params","code":"INVALID_INPUT","category":"USER_ERROR"\}\}` +
-		`|403 \{"error_message":"This API key may not do that\.","status":"invalid_request_error","error_code":"insufficient_scope",.*\})$`)
+		`|403 \{"error_message":"This API key may not do that\.","status":"invalid_request_error","error_code":"insufficient_scope",.*\}` +
+		`|410 \{"error_message":"Events behind this position are no longer available\.","status":"invalid_request_error","error_code":"events_expired",.*\})$`)
 	shown := make(map[string]bool)
 	for _, x := range MustTellAll(t) {
 		if x.status == http.StatusOK || x.method == http.MethodHead {
@@ -144,6 +145,7 @@ func TestEveryCode(t *testing.T) {
 		grahak.CodeIdempotencyMismatch:   {Status: 422, Body: body("idempotency_mismatch")},
 		grahak.CodeIdempotencyInProgress: {Status: 409, Body: body("idempotency_in_progress"), RetryAfter: "2"},
 		grahak.CodeTooManyRequests:       {Status: 429, Body: body("too_many_requests"), RetryAfter: "2"},
+		grahak.CodeEventsExpired:         {Status: 410, Body: `{"error_message":"Events behind this position are no longer available.","status":"invalid_request_error","error_code":"events_expired","error_info":{"user_message":"Please start again.","developer_message":"Events behind this position are no longer shown; begin again with after=0, and read the customers anew.","code":"RESOURCE_NOT_FOUND","category":"USER_ERROR"}}`},
 		"not_found":                      {Status: 404, Body: body("not_found")},
 		"method_not_allowed":             {Status: 405, Body: body("method_not_allowed")},
 		"malformed_body":                 {Status: 400, Body: body("malformed_body")},
@@ -186,6 +188,7 @@ func TestEveryCode(t *testing.T) {
 		grahak.FieldFirstName: "first_name", grahak.FieldLastName: "last_name", grahak.FieldMetadata: "metadata",
 		grahak.FieldCount: "count", grahak.FieldOffset: "offset", grahak.FieldCursor: "after",
 		grahak.FieldCreatedAfter: "created_after", grahak.FieldCreatedBefore: "created_before",
+		grahak.FieldBefore: "before", grahak.FieldType: "type", grahak.FieldCustomer: "customer",
 		grahak.FieldIdempotencyKey: "Idempotency-Key",
 	} {
 		err := &grahak.Error{Code: grahak.CodeInvalidField, Message: secret, Fields: []grahak.Field{field}}

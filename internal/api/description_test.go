@@ -91,10 +91,14 @@ func (d *description) route(path, method string) *routers.Route {
 		return rt
 	}
 	if rt.Operation = rt.PathItem.GetOperation(method); rt.Operation == nil {
-		// Every path has a POST; another method can only have its errors.
-		op := *rt.PathItem.Post
+		// Another method can only have the errors of one that is listed.
+		listed := rt.PathItem.Post
+		if listed == nil {
+			listed = rt.PathItem.Get
+		}
+		op := *listed
 		op.Responses = &openapi3.Responses{}
-		for status, response := range maps.All(rt.PathItem.Post.Responses.Map()) {
+		for status, response := range maps.All(listed.Responses.Map()) {
 			if status != "200" {
 				op.Responses.Set(status, response)
 			}

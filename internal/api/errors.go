@@ -45,6 +45,7 @@ var answers = map[grahak.Code]answer{
 	grahak.CodePreconditionFailed:    {http.StatusPreconditionFailed, `{"error_message":"The customer has changed.","status":"invalid_request_error","error_code":"precondition_failed","error_info":{"user_message":"Please reload and try again.","developer_message":"The If-Match header does not match the customer's current ETag; nothing was changed.","code":"INVALID_ACTION","category":"USER_ERROR"}}`},
 	grahak.CodeIdempotencyMismatch:   {http.StatusUnprocessableEntity, `{"error_message":"Idempotency-Key was used with a different request.","status":"invalid_request_error","error_code":"idempotency_mismatch","error_info":{"user_message":"Invalid request params. Please verify your input.","developer_message":"This Idempotency-Key belongs to an earlier, different request; use a new one.","code":"DUPLICATE_REQUEST","category":"USER_ERROR"}}`},
 	grahak.CodeTooManyRequests:       {http.StatusTooManyRequests, `{"error_message":"Too many requests.","status":"error","error_code":"too_many_requests","error_info":{"user_message":"Please try again later.","developer_message":"Rate limit exceeded; see the Retry-After header.","code":"RATE_LIMITED","category":"USER_ERROR"}}`},
+	grahak.CodeEventsExpired:         {http.StatusGone, `{"error_message":"Events behind this position are no longer available.","status":"invalid_request_error","error_code":"events_expired","error_info":{"user_message":"Please start again.","developer_message":"Events behind this position are no longer shown; begin again with after=0, and read the customers anew.","code":"RESOURCE_NOT_FOUND","category":"USER_ERROR"}}`},
 	codeNotFound:                     {http.StatusNotFound, `{"error_message":"Not Found","status":"invalid_request_error","error_code":"not_found","error_info":{"user_message":"Not found.","developer_message":"No such endpoint.","code":"RESOURCE_NOT_FOUND","category":"USER_ERROR"}}`},
 	codeMethodNotAllowed:             {http.StatusMethodNotAllowed, `{"error_message":"Method Not Allowed","status":"invalid_request_error","error_code":"method_not_allowed","error_info":{"user_message":"Invalid request.","developer_message":"This endpoint does not support the request's method; see the Allow header.","code":"INVALID_ACTION","category":"USER_ERROR"}}`},
 	codeMalformedBody:                {http.StatusBadRequest, `{"error_message":"Bad request.","status":"ERROR","error_code":"Bad request.","error_info":{"user_message":"Bad request.","developer_message":"Failed while parsing your request.","code":"INVALID_INPUT","category":"USER_ERROR"}}`},
@@ -68,6 +69,9 @@ var fieldNames = [...]string{
 	grahak.FieldCursor:            "after",
 	grahak.FieldCreatedAfter:      "created_after",
 	grahak.FieldCreatedBefore:     "created_before",
+	grahak.FieldBefore:            "before",
+	grahak.FieldType:              "type",
+	grahak.FieldCustomer:          "customer",
 	grahak.FieldIdempotencyKey:    "Idempotency-Key",
 }
 

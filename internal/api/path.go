@@ -7,7 +7,7 @@ import (
 	"grahak"
 )
 
-// route is one of the paths below /customers and /v2/customers.
+// route is one of the paths below /customers and /v2/customers, or /events.
 type route uint8
 
 const (
@@ -16,6 +16,7 @@ const (
 	routeCustomer
 	routeCustomersV2
 	routeEnsure
+	routeEvents
 )
 
 // pattern is the route's name in logs and metrics.
@@ -29,6 +30,8 @@ func (r route) pattern() string {
 		return "/v2/customers"
 	case routeEnsure:
 		return "/v2/customers/{object_reference_id}"
+	case routeEvents:
+		return "/events"
 	}
 	return ""
 }
@@ -63,6 +66,8 @@ func parsePath(escaped string) (target, bool) {
 		return target{route: routeCustomers}, true
 	case path == "/v2/customers":
 		return target{route: routeCustomersV2}, true
+	case path == "/events":
+		return target{route: routeEvents}, true
 	}
 	to := routeCustomer
 	rest, ok := strings.CutPrefix(escaped, "/customers/")

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"database/sql" //nolint:depguard // A story does what somebody does who can write the database file.
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -242,7 +243,7 @@ func (s *story) render(x exchange) string {
 
 // volatile finds what differs from run to run in a body. The first word of what
 // stands for it is the name of its group.
-var volatile = regexp.MustCompile(`(?P<cst>cst_[a-z0-9]{16}\b)|(?P<tkn>tkn_[0-9a-f]{32}\b)|"next":"(?P<next>[A-Za-z0-9_-]+)"`)
+var volatile = regexp.MustCompile(`(?P<cst>cst_[a-z0-9]{16}\b)|(?P<tkn>tkn_[0-9a-f]{32}\b)|(?P<evt>evt_[a-z0-9]{16}\b)|"next":"(?P<next>[A-Za-z0-9_-]+)"`)
 
 // name puts stable names in place of the volatile values in a body.
 func (s *story) name(body string) string {
@@ -272,7 +273,7 @@ var placeholder = regexp.MustCompile(`«([^«»]*)»`)
 
 // expand replaces, from the inside out,
 //
-//	«cst 1», «tkn 1», «next 1»   by the value that an answer held
+//	«cst 1», «tkn 1», «evt 1», «next 1»   by the value that an answer held
 //	«key NAME»                   by an API key
 //	«basic NAME»                 by an Authorization header's value for that key
 //	«base64 TEXT»                by the base64 of the text
@@ -330,8 +331,10 @@ func basicAuth(credential string) string {
 //	ip M add ADDRESS        put an address on the IP list; also: mode off, report, enforce
 //	limit KEY MERCHANT FAILED
 //	                        run the server anew with these limits
+//	order M                 put the merchant's events in order
 //	wait DURATION           let time pass
 //	damage ID               give the record of the customer to be read a fault
+//	spoil M                 alter the merchant's events so that none can be read
 //	break randomness        let the source of randomness fail
 //	mend randomness         let it work again
 //	stall KEY REFERENCE     send a create with an Idempotency-Key that does not come to its end
@@ -390,10 +393,14 @@ func (s *story) operate(t *testing.T, words []string) {
 			}
 		}
 		s.mustLimit(t, limits)
+	case "order":
+		err = s.service.OrderEvents(t.Context(), operator(arg(1)))
 	case "wait":
 		s.clock.Advance(mustDuration(t, arg(1)))
 	case "damage":
 		s.MustDamage(t, demo, grahak.CustomerID(arg(1)))
+	case "spoil":
+		s.mustSpoil(t, arg(1))
 	case "break":
 		s.random.broken.Store(true)
 	case "mend":
@@ -443,6 +450,20 @@ func (s *server) MustDamage(tb testing.TB, merchant grahak.MerchantID, id grahak
 	record.Sealed.Bytes = bytes.Clone(record.Sealed.Bytes)
 	record.Sealed.Bytes[len(record.Sealed.Bytes)-1] ^= 1
 	s.mustReseal(tb, merchant, record)
+}
+
+// mustSpoil alters the events of a merchant, as somebody might who can write the
+// database file.
+func (s *server) mustSpoil(tb testing.TB, merchant string) {
+	tb.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.folder, "grahak.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(tb.Context(), `UPDATE events SET changed = 'nonsense' WHERE merchant_id = ?`, merchant); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // mustReseal stores a record over the one it was read as.
