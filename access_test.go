@@ -247,6 +247,11 @@ func TestRefusalIsNotRemembered(t *testing.T) {
 	if _, err := r.ImportKey(t.Context(), operator(acme), own, grahak.KeySpec{Scope: grahak.ScopeRead}); err != nil {
 		t.Fatal(err)
 	}
+	// Somebody else finds first that there was a change.
+	_, busy := r.MustKey(t, rival, grahak.KeySpec{})
+	if got := r.authenticate(t, busy, ""); got != "" {
+		t.Errorf("another key: got code %q", got)
+	}
 	if got := r.authenticate(t, own, ""); got != "" {
 		t.Errorf("after this process imported the key: got code %q", got)
 	}
