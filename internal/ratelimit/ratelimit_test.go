@@ -223,6 +223,7 @@ func TestForgets(t *testing.T) {
 	for key := range most {
 		l.Take(5000+key, hour.Add(time.Duration(key)*time.Hour))
 	}
+	l.Peek(6000, hour.Add((most-1)*time.Hour)) // Who only looks is not remembered.
 	if got := l.Len(); got != 1 {
 		t.Errorf("%d keys are remembered of which one is in use", got)
 	}
