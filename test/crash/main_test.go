@@ -69,6 +69,11 @@ func (a answer) customer() (c customer, err error) {
 
 // do sends a request, with form as its body unless that is nil.
 func (c *client) do(ctx context.Context, method, path string, form url.Values) (answer, error) {
+	return c.doOnce(ctx, method, path, form, "")
+}
+
+// doOnce is do with an Idempotency-Key, unless that is empty.
+func (c *client) doOnce(ctx context.Context, method, path string, form url.Values, key string) (answer, error) {
 	var body io.Reader
 	if form != nil {
 		body = strings.NewReader(form.Encode())
@@ -78,6 +83,9 @@ func (c *client) do(ctx context.Context, method, path string, form url.Values) (
 		return answer{}, err
 	}
 	req.SetBasicAuth(c.key, "")
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
