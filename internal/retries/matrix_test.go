@@ -345,3 +345,56 @@ func TestRefusedIsForgotten(t *testing.T) {
 		}
 	})
 }
+
+// Of different requests that are sent at once with one key, to one node or to two,
+// one takes effect and the others are refused. Those without the key that the
+// database gets together with them are not held back by it.
+func TestOneKeyForMany(t *testing.T) {
+	t.Parallel()
+	const together = 16
+	bodies := MustBodies(t)
+	onEachEngine(t, func(t *testing.T, d *deployment) {
+		if _, ok := d.nodes[0].store.(*sqlstore.Postgres); ok {
+			d.MustJoin(t)
+		}
+		const rounds = 4
+		for round := range rounds {
+			answers, errs := make([]answer, 2*together), make([]error, 2*together)
+			start := make(chan struct{})
+			var calls sync.WaitGroup
+			for i := range answers {
+				r := operations[0].write(person(fmt.Sprintf("many-%d", round), i))
+				if i < together {
+					r.key = fmt.Sprintf("many %d", round)
+				}
+				calls.Go(func() {
+					<-start
+					answers[i], errs[i] = d.send(t.Context(), d.nodes[i%len(d.nodes)], r)
+				})
+			}
+			close(start)
+			calls.Wait()
+			won := 0
+			for i, a := range answers {
+				switch {
+				case errs[i] != nil:
+					t.Fatal(errs[i])
+				case i >= together || a.Status == http.StatusOK && won == 0:
+					if a.Replayed != "" {
+						t.Errorf("request %d is answered %+v", i, a)
+					}
+					a.id(t)
+					if i < together {
+						won++
+					}
+				default:
+					a.is(t, fmt.Sprintf("request %d", i), bodies["idempotency_mismatch"])
+				}
+			}
+			if won != 1 {
+				t.Errorf("%d requests with one key took effect, want one", won)
+			}
+		}
+		d.MustCount(t, rounds*(together+1))
+	})
+}
