@@ -136,6 +136,12 @@ INSERT INTO lookup_blocks (merchant_id, run, first, keys)
 UPDATE customers SET brought = created_at WHERE created_at <= 300;
 INSERT INTO imports (merchant_id, import_index, rows_done, created, updated, skipped, rejected, faults, started_at, updated_at, done)
 	SELECT id, int8send(n), 0, 0, 0, 0, 0, '[]', 0, 0, 1 FROM merchants, generate_series(1, 5) AS n;
+INSERT INTO webhooks (merchant_id, id, url, types, label, created_at, disabled_for, secret_version, cursor, failures, holder, term)
+	SELECT id, convert_to('whe_' || n, 'UTF8'), '', '', '', 0, '', 1, 1000, 0, '', 0 FROM merchants, generate_series(1, 3) AS n;
+INSERT INTO webhook_retries (merchant_id, webhook_id, position, event_id, customer_id, attempts, first_at, next_at)
+	SELECT w.merchant_id, w.id, n, 'evt', convert_to('cst_' || lpad((n % 100)::text, 16, '0'), 'UTF8'), 1, 0, nullif(n % 10, 0) FROM webhooks AS w, generate_series(1, 500) AS n;
+INSERT INTO webhook_attempts (merchant_id, webhook_id, at, event_id, position, attempt, took, status, failure)
+	SELECT w.merchant_id, w.id, n, 'evt', n, 1, 0, 200, '' FROM webhooks AS w, generate_series(1, 2000) AS n;
 ANALYZE`
 
 // A page of customers is the one statement whose plan is better for its arguments:
@@ -172,7 +178,7 @@ var (
 	merchantOnly = regexp.MustCompile(`^\(merchant_id = \$\d+\)$`)
 	// grows is the tables that grow with the number of customers. What is pending
 	// is little, but does so while nobody puts it in order.
-	grows = []string{"customers", "events", "event_chain", "lookup_blocks", "client_auth_tokens", "idempotency_keys", "pending_events"}
+	grows = []string{"customers", "events", "event_chain", "lookup_blocks", "client_auth_tokens", "idempotency_keys", "pending_events", "webhook_retries", "webhook_attempts"}
 )
 
 // readsAll is the statements that may read all of a table that grows, by how they
@@ -193,6 +199,8 @@ var sortsSome = []string{
 	"SELECT position, id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND subject = $2",
 	"WITH about AS MATERIALIZED (SELECT position, id, type, subject, revision, changed, actor, request_id, at FROM events WHERE merchant_id = $1 AND subject = $5)",
 	"SELECT id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at FROM (SELECT DISTINCT subject FROM pending_events WHERE",
+	// What was given up is little, and looked at when a log is pruned.
+	"SELECT position FROM webhook_retries WHERE merchant_id = $1 AND webhook_id = $2 AND coalesce(next_at, 0) = 0",
 }
 
 // checkPostgresPlans fails the test if PostgreSQL, for a statement on a table that

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -247,13 +249,18 @@ func (s *portable) WebhookWaiting(ctx context.Context, m grahak.MerchantID, id g
 	return waiting, err
 }
 
-// WebhookRetries implements [grahak.WebhookStore].
+// WebhookRetries implements [grahak.WebhookStore]. It looks the events up one by
+// one: a planner that takes what is due for much would read all of the merchant's.
+// Nor may it take the index on next_at for a customer's earliest event, which is
+// why that is not compared as it is.
 func (s *portable) WebhookRetries(ctx context.Context, m grahak.MerchantID, id grahak.WebhookID, due time.Time, limit int) (list []grahak.WebhookRetry, err error) {
 	err = s.vitalRead(ctx, func(r conn) error {
-		list, err = queryAll(r, scanRetry, `SELECT r.position, r.event_id, r.customer_id, r.attempts, r.first_at, r.next_at, coalesce(e.type, ''), e.changed, e.at
-			FROM webhook_retries AS r LEFT JOIN events AS e ON e.merchant_id = r.merchant_id AND e.position = r.position
-			WHERE r.merchant_id = $1 AND r.webhook_id = $2 AND r.next_at > 0 AND r.next_at <= $3 AND NOT EXISTS (SELECT 1 FROM webhook_retries AS b
-				WHERE b.merchant_id = r.merchant_id AND b.webhook_id = r.webhook_id AND b.customer_id = r.customer_id AND b.position < r.position AND b.next_at > 0)
+		list, err = queryAll(r, scanRetry, `SELECT r.position, r.event_id, r.customer_id, r.attempts, r.first_at, r.next_at,
+			coalesce((SELECT e.type FROM events AS e WHERE e.merchant_id = r.merchant_id AND e.position = r.position), ''),
+			(SELECT e.changed FROM events AS e WHERE e.merchant_id = r.merchant_id AND e.position = r.position),
+			(SELECT e.at FROM events AS e WHERE e.merchant_id = r.merchant_id AND e.position = r.position)
+			FROM webhook_retries AS r WHERE r.merchant_id = $1 AND r.webhook_id = $2 AND r.next_at > 0 AND r.next_at <= $3 AND r.position = (SELECT b.position FROM webhook_retries AS b
+				WHERE b.merchant_id = r.merchant_id AND b.webhook_id = r.webhook_id AND b.customer_id = r.customer_id AND coalesce(b.next_at, 0) > 0 ORDER BY b.position LIMIT 1)
 			ORDER BY r.next_at LIMIT $4`, string(m), string(id), due.UnixMicro(), limit)
 		return err
 	})
@@ -377,19 +384,29 @@ func (s *portable) ReplayWebhook(ctx context.Context, m grahak.MerchantID, id gr
 
 // WebhookLog implements [grahak.WebhookStore].
 func (s *portable) WebhookLog(ctx context.Context, m grahak.MerchantID, id grahak.WebhookID, failed bool, limit int) (list []grahak.WebhookAttempt, err error) {
-	query := `SELECT at, event_id, position, attempt, took, status, failure FROM webhook_attempts WHERE merchant_id = $1 AND webhook_id = $2 ORDER BY at DESC, event_id DESC LIMIT $3`
+	read := limit
 	if failed {
-		query = `SELECT at, event_id, position, attempt, took, status, failure FROM webhook_attempts WHERE merchant_id = $1 AND webhook_id = $2 AND (failure <> '' OR status < 200 OR status > 299)
-			ORDER BY at DESC, event_id DESC LIMIT $3`
+		// The log is short, and what failed is in no order of its own.
+		read = math.MaxInt32
 	}
 	err = s.read(ctx, func(r conn) error {
-		list, err = queryAll(r, func(row row) (a grahak.WebhookAttempt, err error) {
+		list = nil
+		return r.query(func(row row) error {
+			var a grahak.WebhookAttempt
 			var took int64
-			err = row.Scan(&a.At, (*string)(&a.EventID), &a.Position, &a.Attempt, &took, &a.Status, (*string)(&a.Failure))
+			if err := row.Scan(&a.At, (*string)(&a.EventID), &a.Position, &a.Attempt, &took, &a.Status, (*string)(&a.Failure)); err != nil {
+				return err
+			}
 			a.Took = time.Duration(took) * time.Microsecond
-			return a, err
-		}, query, string(m), string(id), limit)
-		return err
+			if failed && a.Delivered() {
+				return nil
+			}
+			if list = append(list, a); len(list) == limit {
+				return io.EOF
+			}
+			return nil
+		}, `SELECT at, event_id, position, attempt, took, status, failure FROM webhook_attempts WHERE merchant_id = $1 AND webhook_id = $2
+			ORDER BY at DESC, event_id DESC LIMIT $3`, string(m), string(id), read)
 	})
 	return list, err
 }
@@ -423,9 +440,19 @@ func (s *portable) PruneWebhook(ctx context.Context, m grahak.MerchantID, id gra
 		if _, err := tx.exec(`DELETE FROM webhook_attempts WHERE merchant_id = $1 AND webhook_id = $2 AND at <= $3`, string(m), string(id), until.UnixMicro()); err != nil {
 			return err
 		}
-		n, err := tx.exec(`DELETE FROM webhook_retries WHERE merchant_id = $1 AND webhook_id = $2 AND position IN (SELECT position FROM webhook_retries
-			WHERE merchant_id = $1 AND webhook_id = $2 AND next_at IS NULL AND first_at < $3 LIMIT $4)`, string(m), string(id), givenUpBefore.UnixMicro(), limit)
-		more = more || n == int64(limit)
+		var position int64
+		err = tx.queryRow(`SELECT position FROM webhook_retries WHERE merchant_id = $1 AND webhook_id = $2 AND coalesce(next_at, 0) = 0 AND first_at < $3 ORDER BY position LIMIT 1 OFFSET $4`,
+			string(m), string(id), givenUpBefore.UnixMicro(), limit-1).Scan(&position)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			position = math.MaxInt64
+		case err != nil:
+			return err
+		default:
+			more = true
+		}
+		_, err = tx.exec(`DELETE FROM webhook_retries WHERE merchant_id = $1 AND webhook_id = $2 AND next_at IS NULL AND first_at < $3 AND position <= $4`,
+			string(m), string(id), givenUpBefore.UnixMicro(), position)
 		return err
 	})
 	if err != nil {

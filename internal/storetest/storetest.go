@@ -46,6 +46,7 @@ func Run(t *testing.T, open Opener) {
 		{"event", eventTests, 0},
 		{"chain", chainTests, 0},
 		{"prune", pruneTests, 0},
+		{"webhook", webhookTests, 0},
 		{"seal", sealTests, 0},
 		{"rewrap", rewrapTests, 0},
 		{"refusal", refusalTests, 0},
