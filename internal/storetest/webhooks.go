@@ -58,11 +58,11 @@ func (r *rig) MustSettle(w grahak.Webhook, s grahak.WebhookSettlement) {
 	r.wantEqual("settled", held, true)
 }
 
-// wantLast fails the test unless the merchant's last event is of a type and about
+// wantLast fails the test unless the last event of own is of a type and about
 // the endpoint, and there are n events.
-func (r *rig) wantLast(m grahak.MerchantID, n int, t grahak.EventType, id grahak.WebhookID) {
+func (r *rig) wantLast(n int, t grahak.EventType, id grahak.WebhookID) {
 	r.Helper()
-	events := r.MustEvents(m)
+	events := r.MustEvents(own)
 	last := events[len(events)-1]
 	r.wantEqual("the number of events and the last one", []any{len(events), last.Type, last.Subject}, []any{n, t, string(id)})
 }
@@ -85,7 +85,7 @@ func webhookRoundTrip(r *rig) {
 		w.Cursor = head.Position
 		want = append(want, w)
 	}
-	r.wantLast(own, int(head.Position)+2, grahak.EventWebhookCreated, want[1].ID)
+	r.wantLast(int(head.Position)+2, grahak.EventWebhookCreated, want[1].ID)
 	foreign := r.MustWebhook(other)
 	list, err := r.store.Webhooks(r.Context(), own)
 	r.must(err)
@@ -155,7 +155,7 @@ func webhookDisable(r *rig) {
 	at := r.now()
 	r.must(disable(own, at))
 	r.must(disable(own, r.now()))
-	r.wantLast(own, events+1, grahak.EventWebhookDisabled, w.ID)
+	r.wantLast(events+1, grahak.EventWebhookDisabled, w.ID)
 	got, err := r.store.Webhook(r.Context(), own, w.ID)
 	r.must(err)
 	r.wantEqual("it is disabled", []any{got.DisabledAt, got.DisabledFor, got.Holder, got.Cursor}, []any{at, grahak.WebhookEndOperator, grahak.NodeID(""), int64(1)})
@@ -172,7 +172,7 @@ func webhookDisable(r *rig) {
 	r.wantCode("a replay", err, grahak.CodeWebhookDisabled)
 
 	r.must(enable(own))
-	r.wantLast(own, events+2, grahak.EventWebhookEnabled, w.ID)
+	r.wantLast(events+2, grahak.EventWebhookEnabled, w.ID)
 	again, err := r.store.Webhook(r.Context(), own, w.ID)
 	r.must(err)
 	want := w
@@ -196,7 +196,7 @@ func webhookSecret(r *rig) {
 	}
 	events := len(r.MustEvents(own))
 	r.wantEqual("the first, of another version, and the second time", []bool{rotate(1), rotate(3), rotate(1)}, []bool{true, false, false})
-	r.wantLast(own, events+1, grahak.EventWebhookSecretRotated, w.ID)
+	r.wantLast(events+1, grahak.EventWebhookSecretRotated, w.ID)
 	got, err := r.store.Webhook(r.Context(), own, w.ID)
 	r.must(err)
 	w.SecretVersion, w.PreviousUntil = 2, until
@@ -302,7 +302,7 @@ func webhookSettle(r *rig) {
 		Retries:         []grahak.WebhookRetry{retry(8, "cst_e", 1, late)},
 		End:             grahak.WebhookEndGone, EndAt: late, EndEvent: r.event(grahak.EventWebhookDisabled, string(w.ID), 0),
 	})
-	r.wantLast(own, events+1, grahak.EventWebhookDisabled, w.ID)
+	r.wantLast(events+1, grahak.EventWebhookDisabled, w.ID)
 	got, err = r.store.Webhook(r.Context(), own, w.ID)
 	r.must(err)
 	r.wantEqual("the end", []any{got.Cursor, got.DisabledAt, got.DisabledFor, got.Holder}, []any{int64(8), late, grahak.WebhookEndGone, grahak.NodeID("")})

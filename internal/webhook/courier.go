@@ -146,7 +146,7 @@ func failure(ctx context.Context, err error) grahak.WebhookFailure {
 		return grahak.WebhookTimeout
 	case errors.As(err, &noName):
 		return grahak.WebhookNoName
-	case errors.As(err, &record), errors.As(err, &alert), errors.As(err, &cert):
+	case errors.As(err, &record), errors.As(err, &alert), errors.As(err, &cert), errors.Is(err, http.ErrSchemeMismatch):
 		return grahak.WebhookTLS
 	case errors.As(err, &dial) && dial.Op == "dial", errors.Is(err, syscall.ECONNREFUSED):
 		return grahak.WebhookNoConn
