@@ -20,6 +20,7 @@ type importPlan struct {
 	now     time.Time
 	// seen is what a dry run knows of the rows before; nil if it is none.
 	seen *seenRows
+	met  *metCustomers // that were looked up ahead; nil for none
 
 	// What was decided.
 	counts           ImportState
@@ -245,22 +246,24 @@ type knownCustomer struct {
 // them is erased meanwhile.
 func (p *importPlan) decide(ctx context.Context) error {
 	p.counts, p.faults, p.created, p.updated = ImportState{Rows: int64(len(p.rows))}, nil, p.created[:0], nil
-	byReference, byID, revisions, err := p.known(ctx)
-	if err != nil {
-		return err
+	if p.met == nil {
+		if err := p.lookUp(ctx); err != nil {
+			return err
+		}
 	}
+	met := p.met
+	// Whoever decides again wants to know what there is then.
+	p.met = nil
 	for i := range p.rows {
 		r := &p.rows[i]
 		faults := r.faults
 		if faults == nil {
-			if known := p.meets(r, byReference); known != nil {
-				faults, err = p.duplicate(ctx, r, known)
-			} else {
-				faults = p.create(r, byReference, byID, revisions)
+			var err error
+			if known := p.meets(r, met); known == nil {
+				faults = p.create(r, met)
+			} else if faults, err = p.duplicate(ctx, r, known); err != nil {
+				return err
 			}
-		}
-		if err != nil {
-			return err
 		}
 		if faults != nil {
 			p.counts.Rejected++
@@ -275,9 +278,18 @@ func (p *importPlan) decide(ctx context.Context) error {
 	return nil
 }
 
-// known returns the customers in the store that the rows may meet, by reference and
-// by id, and the last revisions of the ids that rows bring.
-func (p *importPlan) known(ctx context.Context) (byReference map[Index]*knownCustomer, byID map[CustomerID]bool, revisions map[CustomerID]int64, err error) {
+// metCustomers is the customers that rows may meet: by reference, those who have
+// one of the ids, and the last revisions of the ids.
+type metCustomers struct {
+	byReference map[Index]*knownCustomer
+	byID        map[CustomerID]bool
+	revisions   map[CustomerID]int64
+}
+
+// lookUp looks up the customers in the store that the rows may meet. It may be called
+// before it is the rows' turn: a step that takes what is no longer so for true is not
+// done.
+func (p *importPlan) lookUp(ctx context.Context) error {
 	references := make([]Index, 0, len(p.rows))
 	var ids []CustomerID
 	for i := range p.rows {
@@ -292,19 +304,19 @@ func (p *importPlan) known(ctx context.Context) (byReference map[Index]*knownCus
 	slices.SortFunc(references, func(a, b Index) int { return bytes.Compare(a[:], b[:]) })
 	list, revisions, err := p.service.store.KnownCustomers(ctx, p.caller.Merchant, slices.Compact(references), ids)
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	byReference, byID = make(map[Index]*knownCustomer, len(p.rows)), make(map[CustomerID]bool, len(ids))
+	p.met = &metCustomers{make(map[Index]*knownCustomer, len(p.rows)), make(map[CustomerID]bool, len(p.rows)), revisions}
 	for _, c := range list {
-		byReference[c.Reference] = &knownCustomer{record: c}
-		byID[c.ID] = true
+		p.met.byReference[c.Reference] = &knownCustomer{record: c}
+		p.met.byID[c.ID] = true
 	}
-	return byReference, byID, revisions, nil
+	return nil
 }
 
 // meets returns the customer with the row's reference, nil if there is none.
-func (p *importPlan) meets(r *plannedRow, byReference map[Index]*knownCustomer) *knownCustomer {
-	known := byReference[r.reference]
+func (p *importPlan) meets(r *plannedRow, met *metCustomers) *knownCustomer {
+	known := met.byReference[r.reference]
 	if known == nil && p.seen.has(string(r.reference[:])) {
 		return &knownCustomer{hidden: true}
 	}
@@ -312,21 +324,21 @@ func (p *importPlan) meets(r *plannedRow, byReference map[Index]*knownCustomer) 
 }
 
 // create decides that a row makes a customer, or returns why it does not.
-func (p *importPlan) create(r *plannedRow, byReference map[Index]*knownCustomer, byID map[CustomerID]bool, revisions map[CustomerID]int64) []ImportFault {
+func (p *importPlan) create(r *plannedRow, met *metCustomers) []ImportFault {
 	if r.refused != nil {
 		return r.invalidFaults(r.refused)
 	}
 	id := r.customer.ID
-	if byID[id] || p.seen.has(string(id)) {
+	if met.byID[id] || p.seen.has(string(id)) {
 		return []ImportFault{{r.Line, FieldID, reasonIDTaken}}
 	}
 	p.counts.Created++
 	// A customer with this id may have been erased; its revisions are never used
 	// again.
-	r.customer.Revision = revisions[id] + 1
+	r.customer.Revision = met.revisions[id] + 1
 	r.record.ID, r.record.Reference, r.record.Revision = id, r.reference, r.customer.Revision
-	byReference[r.reference] = &knownCustomer{customer: r.customer, opened: true}
-	byID[id] = true
+	met.byReference[r.reference] = &knownCustomer{customer: r.customer, opened: true}
+	met.byID[id] = true
 	p.created = append(p.created, ImportWrite{Customer: r.record, Event: p.event(EventCustomerCreated, r, r.customer, nil)})
 	return nil
 }

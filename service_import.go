@@ -65,9 +65,16 @@ func (s *Service) ImportCustomers(ctx context.Context, c Caller, chunk ImportChu
 	if err := p.seal(ctx); err != nil {
 		return ImportState{}, nil, err
 	}
+	if err := p.lookUp(ctx); err != nil {
+		return ImportState{}, nil, err
+	}
 	step := ImportStep{Import: name}
 	if step.Before, err = s.awaitTurn(ctx, turn, chunk); err != nil {
 		return ImportState{}, nil, err
+	}
+	if chunk.OnDuplicate == DuplicateUpdate && len(p.met.byReference) > 0 {
+		// What a row leaves as it is must be as the chunks before have left it.
+		p.met = nil
 	}
 	for range writeAttempts {
 		done, err := s.tryImport(ctx, chunk, p, &step)
