@@ -77,7 +77,7 @@ func (a *aviary) send(want int, method, path, body string, headers ...string) an
 	}
 	headers = append(headers,
 		"X-Customerid: "+a.email("an x-customerid"), "X-Routing-Id: "+a.word("an x-routing-id"), "User-Agent: "+a.word("a user agent"),
-		"Referer: https://example.com/"+a.word("a referer"), "Idempotency-Key: "+a.word("an Idempotency-Key"))
+		"Referer: https://example.com/"+a.word("a referer"), "Idempotency-Key: "+a.email("an Idempotency-Key"), "If-None-Match: "+a.word("an If-None-Match"))
 	got, err := a.client.send(a.t.Context(), method, path, body, headers...)
 	if err != nil || got.status != want {
 		a.t.Errorf("%s %s %s: %d %s (%v), want %d", method, path, body, got.status, got.body, err, want)
@@ -325,6 +325,12 @@ func (a *aviary) requests(c customer) {
 	}
 	a.send(http.StatusOK, http.MethodGet, "/customers/"+escaped.String(), "")
 
+	// Made in the path, fetched, and changed there.
+	ensured := "/v2/customers/" + a.email("an ensured reference")
+	a.send(http.StatusOK, http.MethodPost, ensured, a.person("an ensured").Encode())
+	a.send(http.StatusOK, http.MethodPost, ensured, a.person("a fetched").Encode())
+	a.send(http.StatusOK, http.MethodPost, ensured, a.person("an ensured and changed").Encode()+"&update=true")
+
 	inJSON, _ := json.Marshal(map[string]any{
 		"object_reference_id": a.name("a JSON reference") + "/ref?a=b&c", "mobile_number": a.digits("a JSON number"), "last_name": a.name("a JSON last name"),
 		"metadata": map[string]string{a.word("a JSON metadata key"): a.name("a JSON metadata value")},
@@ -383,6 +389,8 @@ func (a *aviary) requests(c customer) {
 
 // refusals does everything that is refused.
 func (a *aviary) refusals(c customer) {
+	a.send(http.StatusPreconditionFailed, http.MethodPost, byID(c).path, "first_name="+a.word("a first name for another version"), "If-Match: \""+a.email("an If-Match")+"\"")
+	a.send(http.StatusPreconditionFailed, http.MethodPost, "/v2/customers/"+a.email("an unknown reference below v2"), a.person("one with a condition").Encode(), "If-Match: *")
 	duplicate := a.person("a duplicate")
 	duplicate.Set("object_reference_id", c.Reference)
 	a.send(http.StatusBadRequest, http.MethodPost, "/customers", duplicate.Encode())
