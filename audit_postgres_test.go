@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"grahak"
 	"grahak/internal/seal"
 	"grahak/internal/sqlstore"
+	"grahak/internal/testkit"
 	"grahak/internal/testkit/postgres"
 )
 
@@ -89,4 +91,30 @@ func TestAuditOnPostgres(t *testing.T) {
 	verify("a pending event removed, and the others in order", 5, 0, "there are 5 customers, but the events tell of 4")
 	cluster.Exec(t, url, `UPDATE events SET actor = 'nobody' WHERE merchant_id = 'acme' AND position = 2`)
 	verify("an event altered", 0, 0, "position 2 ", "was altered")
+
+	// When all is old, what was altered stays, and another merchant's goes.
+	if err := s.OrderEvents(t.Context(), operator(rival)); err != nil {
+		t.Fatal(err)
+	}
+	clock := testkit.NewClock()
+	clock.Advance(time.Since(clock.Now()) + 2*grahak.DefaultEventsKeep)
+	late := MustService(t, grahak.Config{Store: store, Sealer: seal.New(master, store), Clock: clock})
+	if err := late.PruneEvents(t.Context()); err == nil || !strings.Contains(err.Error(), "merchant acme: the oldest events stay: the event at position 2 ") {
+		t.Errorf("pruning ended with %v", err)
+	}
+	verify("all is old", 0, 0, "position 2 ", "was altered")
+	if _, err := s.CreateCustomer(t.Context(), caller(rival, grahak.ScopeWrite), person("late"), grahak.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	report, err := s.VerifyAudit(t.Context(), operator(rival), nil, nil)
+	wantCode(t, err, "")
+	diff(t, "the other merchant's report", grahak.AuditReport{Merchant: rival, Head: report.Head, Pruned: 1, Pending: 1}, report)
+	diff(t, "events that were pruned", int64(1), late.PrunedEvents())
+	if err := s.OrderEvents(t.Context(), operator(rival)); err != nil {
+		t.Fatal(err)
+	}
+	report, err = s.VerifyAudit(t.Context(), operator(rival), nil, nil)
+	wantCode(t, err, "")
+	diff(t, "the other merchant's report at last", grahak.AuditReport{Merchant: rival, Head: report.Head, Pruned: 1}, report)
+	diff(t, "the other merchant's head", int64(2), report.Head.Position)
 }

@@ -66,6 +66,9 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 	MustImport(t, s)
 	MustOrderAll(t, s, acme, 16)
 	MustOrderAll(t, s, upper, 16)
+	// Events that were pruned: of one merchant the first, of another all.
+	MustPrune(t, s, acme, 1)
+	MustPrune(t, s, upper, 1000)
 	MustFill(t, s, copyOrdered, copyRows)
 
 	// An endpoint that was sent some events, of which one is to be tried again and
@@ -219,6 +222,17 @@ func MustOrderAll(t testing.TB, s grahak.Store, m grahak.MerchantID, limit int) 
 	}
 }
 
+// MustPrune prunes the merchant's events up to the end of a segment of its chain.
+func MustPrune(t testing.TB, s *sqlstore.SQLite, m grahak.MerchantID, segment int) {
+	t.Helper()
+	segments, err := s.Chain(t.Context(), m, 0, segment)
+	must(t, err)
+	c := grahak.Checkpoint{ChainHead: segments[len(segments)-1].Head(), Proof: grahak.Index{2, 0, 0xff}}
+	if n, err := s.PruneEvents(t.Context(), m, c); err != nil || n == 0 {
+		t.Fatalf("%d events of %s were pruned: %v", n, m, err)
+	}
+}
+
 // contents is all that a store tells of itself.
 type contents struct {
 	Environment grahak.Environment
@@ -239,6 +253,7 @@ type merchantContents struct {
 	Events    []grahak.Event // in the chain
 	Pending   []grahak.EventID
 	Chain     []grahak.ChainSegment
+	Pruned    grahak.Checkpoint
 	Import    grahak.ImportState
 	Webhooks  []grahak.Webhook
 	Attempts  []grahak.WebhookAttempt
@@ -283,7 +298,9 @@ func mustReadMerchant(t testing.TB, s sqlstore.Store, m grahak.Merchant) merchan
 	must(t, err)
 	head, err := s.ChainHead(ctx, m.ID)
 	must(t, err)
-	all.Events, err = s.Events(ctx, m.ID, 0, int(head.Position))
+	all.Pruned, err = s.ChainCheckpoint(ctx, m.ID)
+	must(t, err)
+	all.Events, err = s.Events(ctx, m.ID, 0, int(head.Position-all.Pruned.Position))
 	must(t, err)
 	pending, err := s.Pending(ctx, m.ID, head.Position, every)
 	must(t, err)

@@ -127,17 +127,18 @@ func TestCopy(t *testing.T) {
 	c.source, _ = MustStore(t, filepath.Join(t.TempDir(), "grahak.db"))
 	c.want = MustReadAll(t, c.source)
 	for name, test := range map[string]func(*testing.T, copyTest){
-		"everything":             copyEverything,
-		"every column":           copyEveryColumn,
-		"events to be ordered":   copyTail,
-		"an older store":         copyOlderStore,
-		"interrupted":            copyInterrupted,
-		"connections lost":       copyCut,
-		"a row altered":          copyAltered,
-		"the source changed":     copyChanged,
-		"refusals":               copyRefusals,
-		"writers wait":           copyHolds,
-		"another copy meanwhile": copyTwice,
+		"everything":              copyEverything,
+		"every column":            copyEveryColumn,
+		"events to be ordered":    copyTail,
+		"an older store":          copyOlderStore,
+		"interrupted":             copyInterrupted,
+		"connections lost":        copyCut,
+		"a row altered":           copyAltered,
+		"the source changed":      copyChanged,
+		"events pruned meanwhile": copyPruned,
+		"refusals":                copyRefusals,
+		"writers wait":            copyHolds,
+		"another copy meanwhile":  copyTwice,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
@@ -369,7 +370,7 @@ func copyAltered(t *testing.T, c copyTest) {
 		"customers":          `UPDATE customers SET email_index = '' WHERE id = (SELECT id FROM customers WHERE email_index IS NULL LIMIT 1)`,
 		"client_auth_tokens": `DELETE FROM client_auth_tokens WHERE hash = (SELECT hash FROM client_auth_tokens LIMIT 1)`,
 		"idempotency_keys":   `UPDATE idempotency_keys SET expires_at = expires_at + 1 WHERE key_index = (SELECT key_index FROM idempotency_keys LIMIT 1)`,
-		"events":             `UPDATE events SET at = at + 1 WHERE position = 2`,
+		"events":             `UPDATE events SET at = at + 1 WHERE position = 20`,
 		"pending_events":     `INSERT INTO pending_events SELECT merchant_id, 'evt_x'::bytea, type, subject, revision, changed, actor, request_id, at, reindex FROM pending_events LIMIT 1`,
 		"imports":            `UPDATE imports SET done = 0`,
 		"event_chain":        `UPDATE event_chain SET links = set_byte(links, 31, 255 - get_byte(links, 31))`,
@@ -461,6 +462,33 @@ func copyChanged(t *testing.T, c copyTest) {
 				t.Errorf("the copy of a store that had changed went on: %+v", report)
 			}
 		})
+	}
+}
+
+// As many events were pruned as were written, and put into the chain as one segment:
+// no table has another number of rows, and no small one other values.
+func copyPruned(t *testing.T, c copyTest) {
+	own := c
+	own.source, _ = MustStore(t, filepath.Join(t.TempDir(), "grahak.db"))
+	MustOrderAll(t, own.source, acme, 100)
+	url := c.MustDatabase(t)
+	own.interrupt(t, url, 50, func(_ string, rows int64) bool { return rows >= 100 })
+	segments, err := own.source.Chain(t.Context(), acme, 0, 1)
+	must(t, err)
+	MustPrune(t, own.source, acme, 1)
+	changed, err := own.source.Customer(t.Context(), acme, record(1, 0).ID, grahak.Index{})
+	must(t, err)
+	for n := range len(segments[0].Links) {
+		changed.Revision, changed.Sealed = changed.Revision+1, grahak.Sealed{Bytes: []byte("changed"), Version: 2}
+		e := grahak.Event{ID: grahak.EventID(fmt.Sprint("evt_zzz", n)), Type: grahak.EventCustomerUpdated, Subject: string(changed.ID), Revision: changed.Revision}
+		if done, err := own.source.UpdateCustomer(t.Context(), acme, changed, e, nil); err != nil || !done {
+			t.Fatal(done, err)
+		}
+	}
+	MustOrderAll(t, own.source, acme, 100)
+	own.want = MustReadAll(t, own.source)
+	if report := own.MustCopy(t, url); !report.Restarted || report.Resumed != 0 {
+		t.Errorf("the copy of a store that had changed went on: %+v", report)
 	}
 }
 

@@ -63,6 +63,12 @@ func (c *sqliteConn) copyState() (s copyState, err error) {
 		s.rows[t.name] = rows
 		fmt.Fprintf(content, "%s %d\n", t.name, rows)
 	}
+	// As many events may have been pruned as were written.
+	var pruned int64
+	if err := c.queryRow(`SELECT coalesce(sum(last_position), 0) FROM event_chain WHERE first_position = $1`, checkpointPosition).Scan(&pruned); err != nil {
+		return s, err
+	}
+	fmt.Fprintf(content, "pruned %d\n", pruned)
 	for _, t := range append([]copyTable{instanceTable}, copyTables...) {
 		switch t.name {
 		case "customers", "client_auth_tokens", "events", "pending_events", "event_chain", "lookup_blocks", "webhook_attempts":

@@ -2,7 +2,12 @@ package sealed_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"path/filepath"
 	"testing"
+
+	"grahak"
+	"grahak/internal/seal"
 )
 
 // segment changes the links of the merchant's first or last segment of the chain.
@@ -13,11 +18,46 @@ func (x *alteration) segment(order string, change func([]byte) []byte) {
 	x.exec(`UPDATE event_chain SET links = $2`+where, string(x.own.id), change(bytes.Clone(links)))
 }
 
+// prune deletes the events of the first two segments of the merchant's chain, as the
+// service does when they are old. What it proves is written down here on purpose:
+// every checkpoint that exists is proven so.
+func (x *alteration) prune() {
+	x.t.Helper()
+	data := filepath.Dir(string(x.column(`SELECT file FROM pragma_database_list WHERE name = 'main'`)))
+	store := MustOpen(x.t, data)
+	defer store.Close()
+	masters := seal.NewMasterKeys(seal.FileKeys(filepath.Join(data, keyFile)), 0)
+	defer masters.Close()
+	segments, err := store.Chain(x.t.Context(), x.own.id, 0, 3)
+	if err != nil || len(segments) < 3 {
+		x.t.Fatalf("%s: there are %d segments (%v)", x.own.name, len(segments), err)
+	}
+	c := grahak.Checkpoint{ChainHead: segments[1].Head()}
+	value := binary.BigEndian.AppendUint64(c.Link[:], uint64(c.Position))
+	value = binary.BigEndian.AppendUint64(value, uint64(c.Customers))
+	if c.Proof, err = seal.NewSealer(masters, store).Index(x.t.Context(), x.own.id, "checkpoint", string(value)); err != nil {
+		x.t.Fatal(err)
+	}
+	if n, err := store.PruneEvents(x.t.Context(), x.own.id, c); err != nil || n != c.Position {
+		x.t.Fatalf("%s: %d events were pruned (%v)", x.own.name, n, err)
+	}
+}
+
 // alteredChain is what may be altered in events and their chain.
 func alteredChain() map[string]altered {
 	own := func(query string) func(x *alteration) {
 		return func(x *alteration) { x.exec(query, string(x.own.id)) }
 	}
+	pruned := func(queries ...string) func(x *alteration) {
+		return func(x *alteration) {
+			x.prune()
+			for _, query := range queries {
+				x.exec(query, string(x.own.id))
+			}
+		}
+	}
+	const checkpoint = ` WHERE merchant_id = $1 AND first_position = 0`
+	const forged = `the checkpoint at position \d+ was not made by this service: events up to there were removed, not pruned`
 	const last = ` WHERE merchant_id = $1 AND first_position = (SELECT max(first_position) FROM event_chain WHERE merchant_id = $1)`
 	// Positions 1 and 2 are of the merchant and its key; then come the people.
 	list := map[string]altered{
@@ -44,6 +84,33 @@ func alteredChain() map[string]altered {
 		// docs/security.md says; who has noted the head sees it.
 		"the last part gone": {alter: own(`DELETE FROM event_chain` + last)},
 		"all of it gone":     {alter: own(`DELETE FROM event_chain WHERE merchant_id = $1`)},
+		// The beginning is pruned.
+		"pruned":                       {alter: pruned()},
+		"pruned, and no checkpoint":    {alter: pruned(`DELETE FROM event_chain` + checkpoint), audit: `the chain does not go on at position 1: a part of it is missing`},
+		"pruned, and another link":     {alter: pruned(`UPDATE event_chain SET links = CAST(zeroblob(31) || x'01' AS BLOB)` + checkpoint), audit: forged},
+		"pruned, and another count":    {alter: pruned(`UPDATE event_chain SET customers = customers + 1` + checkpoint), audit: forged},
+		"pruned, and another position": {alter: pruned(`UPDATE event_chain SET last_position = last_position - 1` + checkpoint), audit: forged},
+		"pruned, and no proof":         {alter: pruned(`UPDATE event_chain SET proof = x''` + checkpoint), audit: forged},
+		"pruned, and half a link":      {alter: pruned(`UPDATE event_chain SET links = x'00'` + checkpoint), audit: `the chain of merchant town.* is damaged at its checkpoint`},
+		"pruned, and more removed": {
+			alter: pruned(`DELETE FROM events WHERE merchant_id = $1 AND position = (SELECT min(position) FROM events WHERE merchant_id = $1)`),
+			audit: `the event at position \d+ is missing`,
+		},
+		"pruned, and more removed with its chain": {
+			alter: pruned(`DELETE FROM events WHERE merchant_id = $1 AND position <= (SELECT last_position FROM event_chain WHERE merchant_id = $1 AND first_position > 0 ORDER BY first_position LIMIT 1)`,
+				`DELETE FROM event_chain WHERE merchant_id = $1 AND first_position = (SELECT min(first_position) FROM event_chain WHERE merchant_id = $1 AND first_position > 0)`),
+			// If that was the end of it, too, the number of customers tells.
+			audit: `the event at position \d+ is missing|the chain does not go on at position \d+|customers were removed or added without an event`,
+		},
+		"pruned by a segment's proof": {
+			alter: func(x *alteration) {
+				own := string(x.own.id)
+				x.exec(`INSERT INTO event_chain SELECT merchant_id, 0, last_position, customers, proof, substr(links, length(links) - 31) FROM event_chain WHERE merchant_id = $1 AND first_position = 1`, own)
+				x.exec(`DELETE FROM events WHERE merchant_id = $1 AND position <= (SELECT last_position FROM event_chain WHERE merchant_id = $1 AND first_position = 0)`, own)
+				x.exec(`DELETE FROM event_chain WHERE merchant_id = $1 AND first_position = 1`, own)
+			},
+			audit: forged,
+		},
 		"an end far off": {
 			alter: own(`UPDATE event_chain SET last_position = last_position + 1000` + last),
 			rules: []rule{get(`(gone )?(victim|new) search (email|number)`, right, missing), get(`order`, fault)},
