@@ -418,7 +418,7 @@ func (r *webhookRun) failed(item *webhookItem, outcome WebhookOutcome, now time.
 	r.store(item)
 	r.next(item.customer(), next)
 	r.waiting[item.customer()] = next
-	if r.settling.End == "" || r.settling.EndEvent.ID != "" {
+	if r.settling.End == "" || r.settling.EndEvent.ID != "" || r.w.DisabledFor != "" {
 		return nil
 	}
 	r.tell("a webhook was disabled", "reason", string(r.settling.End))

@@ -99,6 +99,7 @@ var places = map[string]place{
 	"grahak/test/crash":         {tests: true},
 	"grahak/test/postgres":      {tests: true},
 	"grahak/test/sealed":        {tests: true},
+	"grahak/test/webhook":       {tests: true},
 }
 
 // vague are names that say nothing of what a package is for, so that everything

@@ -1,0 +1,236 @@
+package webhook_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"grahak/internal/testkit"
+)
+
+// load is writers that create, update and erase customers of several merchants.
+type load struct {
+	serial  atomic.Int64
+	written atomic.Int64 // requests that were answered
+	most    int64        // of them
+	writing sync.WaitGroup
+	end     context.CancelFunc
+}
+
+// startLoad starts writers, two for each merchant, which end with the test, when
+// stop is called, or when most requests were answered.
+func startLoad(t *testing.T, seed uint64, most int64, merchants []merchant, servers ...*testkit.Server) *load {
+	t.Helper()
+	l := &load{most: most}
+	l.serial.Store(int64(seed % 1000 * 100_000))
+	var ctx context.Context
+	ctx, l.end = context.WithCancel(t.Context())
+	for w, m := range append(append([]merchant{}, merchants...), merchants...) {
+		c := newClient(t, m, servers...)
+		l.writing.Go(func() { l.write(ctx, c, rand.New(rand.NewPCG(seed, uint64(w)))) })
+	}
+	t.Cleanup(l.stop)
+	return l
+}
+
+// stop ends the writers.
+func (l *load) stop() {
+	l.end()
+	l.writing.Wait()
+}
+
+// write changes customers until ctx ends. What becomes of a request that is not
+// answered only the database knows.
+func (l *load) write(ctx context.Context, c *client, random *rand.Rand) {
+	var ids []string
+	for ctx.Err() == nil && l.written.Load() < l.most {
+		method, path, fields := http.MethodPost, "/customers", url.Values(nil)
+		at := -1
+		if len(ids) > 0 {
+			at = random.IntN(len(ids))
+		}
+		switch kind := random.IntN(10); {
+		case at < 0 || kind < 3:
+			fields = form(int(l.serial.Add(1)))
+		case kind < 9:
+			path, fields = path+"/"+ids[at], url.Values{"first_name": {fmt.Sprint("Name", strings.Repeat("x", random.IntN(50)))}}
+		default:
+			method, path = http.MethodDelete, path+"/"+ids[at]
+			ids = append(ids[:at], ids[at+1:]...)
+		}
+		status, id, err := c.do(ctx, method, path, fields)
+		switch {
+		case err != nil:
+			// The server may be gone.
+			rest := time.NewTimer(time.Millisecond)
+			select {
+			case <-rest.C:
+			case <-ctx.Done():
+			}
+			continue
+		case status == http.StatusOK && path == "/customers":
+			ids = append(ids, id)
+		}
+		l.written.Add(1)
+	}
+}
+
+// subscriptions are two endpoints of each merchant, of which one is not sent all
+// types. Both take their time.
+func (r *receiver) subscriptions(t *testing.T, i *instance, merchants []merchant) (hooks []*hook) {
+	t.Helper()
+	late := func(_ http.ResponseWriter, req *http.Request, _ delivery) int {
+		hold(req, rand.N(20*time.Millisecond))
+		return http.StatusOK
+	}
+	for _, m := range merchants {
+		hooks = append(hooks, r.MustHook(t, i, m, "all", late),
+			r.MustHook(t, i, m, "some", late, "--types", "customer.updated,customer.erased"))
+	}
+	return hooks
+}
+
+// seed returns a new seed, which the test's log tells.
+func seed(t *testing.T) uint64 {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return seed
+}
+
+// Whenever the server is killed, every event that is in the database arrives at
+// every endpoint that it is for, in order, and nothing else does.
+func TestKill(t *testing.T) {
+	onEngines(t, func(t *testing.T, i *instance) {
+		seed := seed(t)
+		random := rand.New(rand.NewPCG(seed, 0))
+		r := newReceiver(t, i)
+		server := i.MustStart(t, r)
+		var merchants []merchant
+		for n := range 3 {
+			merchants = append(merchants, i.MustMerchant(t, fmt.Sprintf("acme_%d", n)))
+		}
+		hooks := r.subscriptions(t, i, merchants)
+		got := func() (n int) {
+			for _, h := range hooks {
+				n += h.accepted()
+			}
+			return n
+		}
+		kills := 6 * long(10)
+		if i.data == "" {
+			kills = 2 * long(10) // The next server waits until the last is taken for gone.
+		}
+		for kill := range kills {
+			l := startLoad(t, seed+uint64(kill), 500, merchants, server)
+			// The kill comes at any point, also right after the start.
+			writes, arrivals := l.written.Load()+random.Int64N(300), got()
+			if kill%3 > 0 {
+				arrivals += random.IntN(200)
+			}
+			await(t, "there is enough going on for a kill", func() bool { return l.written.Load() >= writes && got() >= arrivals })
+			server.Kill(t)
+			l.stop()
+			server = i.MustStart(t, r)
+		}
+		MustGetAll(t, i, hooks)
+		server.Stop(t)
+	})
+}
+
+// MustGetAll is [hook.MustGetAll] for endpoints of several merchants.
+func MustGetAll(t *testing.T, i *instance, hooks []*hook) {
+	t.Helper()
+	events := make(map[string][]event)
+	total, repeated := 0, 0
+	for _, h := range hooks {
+		m := h.merchant.Merchant
+		if events[m] == nil {
+			events[m] = i.MustEvents(t, m)
+		}
+		h.MustGetAll(t, events[m])
+		total += h.accepted()
+		repeated += len(h.deliveries()) - h.accepted()
+	}
+	t.Logf("%d events were taken; %d further requests repeated some of them", total, repeated)
+	if total == 0 {
+		t.Error("no events were taken")
+	}
+}
+
+// The node that sends to an endpoint is killed, and then the next is paused until it
+// is taken for gone and goes on later: another takes over, and never do two send
+// the same event at the same time.
+func TestNodes(t *testing.T) {
+	t.Parallel()
+	i := engines["postgres"](t)
+	r := newReceiver(t, i)
+	var nodes []*testkit.Server
+	processes := make(map[string]*testkit.Server) // by the id that the node has in the database
+	start := func() {
+		t.Helper()
+		node := i.MustStart(t, r)
+		await(t, "the node beats", func() bool {
+			for _, id := range i.query(t, "SELECT convert_from(id, 'UTF8') FROM nodes") {
+				if processes[id] == nil {
+					processes[id] = node
+					return true
+				}
+			}
+			return false
+		})
+		nodes = append(nodes, node)
+	}
+	for range 3 {
+		start()
+	}
+	var merchants []merchant
+	for n := range 4 {
+		merchants = append(merchants, i.MustMerchant(t, fmt.Sprintf("acme_%d", n)))
+	}
+	hooks := r.subscriptions(t, i, merchants)
+	l := startLoad(t, seed(t), math.MaxInt64, merchants, nodes...)
+	holder := func() string {
+		return i.query(t, "SELECT convert_from(holder, 'UTF8') FROM webhooks WHERE id = '"+hooks[0].id+"'")[0]
+	}
+	// victim returns the node that sends to the first endpoint now, while it does.
+	victim := func() (id string) {
+		t.Helper()
+		before := hooks[0].accepted()
+		await(t, "a node sends", func() bool {
+			id = holder()
+			return processes[id] != nil && hooks[0].accepted() > before+10
+		})
+		return id
+	}
+	replaced := func(id string) {
+		t.Helper()
+		await(t, "another node takes over", func() bool { now := holder(); return now != "" && now != id })
+		before := hooks[0].accepted()
+		await(t, "the other node sends", func() bool { return hooks[0].accepted() > before+10 })
+	}
+	rounds := long(10)
+	for round := range rounds {
+		id := victim()
+		processes[id].Kill(t)
+		replaced(id)
+
+		id = victim()
+		processes[id].Signal(t, syscall.SIGSTOP)
+		replaced(id)
+		processes[id].Signal(t, syscall.SIGCONT)
+		if round < rounds-1 {
+			start()
+		}
+	}
+	l.stop()
+	MustGetAll(t, i, hooks)
+}
