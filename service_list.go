@@ -89,11 +89,17 @@ func (s *Service) Customers(ctx context.Context, c Caller, q ListQuery) (Custome
 	return list(ctx, c.Merchant, f, behind, min(q.Limit, MaxPage), q.Offset)
 }
 
+// maxClockAhead is more than the clock of another node, or of the time when a customer
+// was made, was ever ahead of ours, and than what an import may bring.
+const maxClockAhead = 30 * 24 * time.Hour
+
 // list returns a page of a filter that needs no index: the order of ids is that
 // of creation, but for ids that were brought.
 func (s *Service) list(ctx context.Context, m MerchantID, f filter, behind CustomerPlace, limit, offset int) (CustomerPage, error) {
 	// One more than asked for tells whether there is a next page.
-	records, total, err := s.store.Customers(ctx, m, f.customers(behind), limit+1, offset)
+	around := f.customers(behind)
+	around.Until = CustomerID(lowestID(customerPrefix, tickOf(s.now().Add(maxClockAhead))))
+	records, total, err := s.store.Customers(ctx, m, around, limit+1, offset)
 	if err != nil {
 		return CustomerPage{}, err
 	}

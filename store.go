@@ -141,6 +141,10 @@ type Besides struct {
 type CustomerRange struct {
 	From   CustomerID // lowest id of those that were not brought
 	Before CustomerID // the id above the highest of those; empty for no end
+	// Until is Before where the merchant has customers with brought ids: it spares a
+	// list to pass over those of them that sort above all that were made so far. Empty
+	// for no end. FindCustomers does not look at it.
+	Until CustomerID
 	// Behind is where the page before has ended: those before it and itself do not
 	// belong to the range. Of the customers that an index finds, which are in
 	// descending order of id whatever that tells, those are the ones with this id

@@ -25,6 +25,15 @@ func (s *portable) Customers(ctx context.Context, m grahak.MerchantID, in grahak
 				return err
 			}
 			list = nil
+			if in.Until != "" {
+				brought, err := hasBrought(r, m)
+				if err != nil {
+					return err
+				}
+				if brought && (in.Before == "" || in.Until < in.Before) {
+					in.Before = in.Until
+				}
+			}
 			skip := offset
 			if in.Behind.Brought.IsZero() {
 				if list, skip, err = madeHere(r, m, in, limit, offset); err != nil || len(list) == limit {
@@ -112,16 +121,22 @@ func foundIDs(r conn, m grahak.MerchantID, in grahak.CustomerRange) (from, befor
 		from, before = ids(in)
 		return from, before, nil
 	}
-	var one int
-	err = r.queryRow(`SELECT 1 FROM customers WHERE merchant_id = $1 AND brought IS NOT NULL ORDER BY brought, id LIMIT 1`, string(m)).Scan(&one)
-	switch {
-	case err == nil:
-		from, before = ids(grahak.CustomerRange{Behind: in.Behind})
-	case errors.Is(err, sql.ErrNoRows):
-		from, before = ids(in)
-		err = nil
+	brought, err := hasBrought(r, m)
+	if brought {
+		in.From, in.Before = "", ""
 	}
+	from, before = ids(in)
 	return from, before, err
+}
+
+// hasBrought reports whether the merchant has a customer with an id that was brought.
+func hasBrought(r conn, m grahak.MerchantID) (bool, error) {
+	var one int
+	err := r.queryRow(`SELECT 1 FROM customers WHERE merchant_id = $1 AND brought IS NOT NULL ORDER BY brought, id LIMIT 1`, string(m)).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // CountCustomers implements [grahak.CustomerStore].

@@ -40,6 +40,15 @@ func TestRowsRead(t *testing.T) {
 		c := record(n, 0)
 		return s.CreateCustomer(t.Context(), acme, c, created(c), nil)
 	})
+	brought := grahak.ImportStep{State: grahak.ImportState{Rows: customers / 3, Created: customers / 3, StartedAt: record(0, 0).CreatedAt, UpdatedAt: record(0, 0).CreatedAt}}
+	for n := range customers / 3 {
+		c := record(customers+n, 0)
+		c.ID, c.Brought = grahak.CustomerID(fmt.Sprintf("cst_z%015d", n)), true
+		brought.Created = append(brought.Created, grahak.ImportWrite{Customer: c, Event: created(c)})
+	}
+	if done, err := s.ImportCustomers(t.Context(), acme, brought); err != nil || !done {
+		t.Fatalf("import: %t, %v", done, err)
+	}
 	MustOrderAll(t, s, acme, 512)
 	must(t, s.Close())
 	one := record(customers/2, 0)
@@ -68,6 +77,9 @@ func TestRowsRead(t *testing.T) {
 			}},
 			{"list", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
 				return only(s.Customers(ctx, acme, grahak.CustomerRange{Before: record(customers/2+1, 0).ID}, 1, 0))
+			}},
+			{"list beside brought ids", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
+				return only(s.Customers(ctx, acme, grahak.CustomerRange{Until: record(customers/2+1, 0).ID}, 1, 0))
 			}},
 			{"update", func(ctx context.Context, s *sqlstore.Postgres) (grahak.CustomerID, error) {
 				c := one

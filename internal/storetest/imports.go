@@ -374,6 +374,17 @@ func broughtLists(r *rig) {
 			r.wantEqual(fmt.Sprintf("%+v in pages of %d", in, limit), got, want)
 		}
 	}
+	// Until is a bound for those alone who have such ids among them.
+	until := grahak.CustomerRange{Until: made[1].ID}
+	list, _, err := r.store.Customers(r.Context(), own, until, all, 0)
+	r.must(err)
+	r.wantEqual("until an id", list, slices.Concat(made[2:], brought))
+	for _, c := range brought {
+		r.MustErase(other, c.ID)
+	}
+	list, _, err = r.store.Customers(r.Context(), other, until, all, 0)
+	r.must(err)
+	r.wantEqual("how many there are without any", len(list), len(made))
 	// The walk of a re-sealing and exports see each once, by id.
 	slices.SortFunc(whole, func(a, b grahak.CustomerRecord) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range whole {
