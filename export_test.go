@@ -2,6 +2,7 @@ package grahak
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -54,3 +55,12 @@ func LowestID(tick int64) string { return lowestID(customerPrefix, tick) }
 
 // Owns reports whether the work with the given name is this node's.
 func (s *Service) Owns(work string) bool { return s.nodes.owns(work) }
+
+// SecretText is how a receiver knows a secret.
+func SecretText(secret []byte) string { return secretText(secret) }
+
+// NextAttempt is when an event is tried again whose attempt of that number has just
+// failed.
+func NextAttempt(first time.Time, attempts int64, now time.Time, retryAfter time.Duration, random io.Reader) time.Time {
+	return WebhookRetry{FirstAt: first, Attempts: attempts}.next(now, retryAfter, random)
+}
