@@ -142,6 +142,11 @@ func (s *Postgres) OrderLag(ctx context.Context) (lag time.Duration, err error) 
 	return max(0, s.lanes.clock.Now().Sub(oldest)), nil
 }
 
+// WebhookLag implements [Store].
+func (s *Postgres) WebhookLag(ctx context.Context) (time.Duration, error) {
+	return s.webhookLag(ctx, s.lanes.clock.Now())
+}
+
 // ordered implements [engine].
 func (s *Postgres) ordered(tx conn, m grahak.MerchantID) (bool, error) {
 	// Without an order, a planner that takes the merchant for one of few reads the

@@ -29,6 +29,9 @@ func TestPostgres(t *testing.T) {
 				if _, err := s.OrderLag(context.Background()); err != nil {
 					t.Error(err)
 				}
+				if _, err := s.WebhookLag(context.Background()); err != nil {
+					t.Error(err)
+				}
 				for _, query := range s.Statements() {
 					statements[query] = true
 				}

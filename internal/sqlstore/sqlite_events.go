@@ -94,6 +94,11 @@ func (s *SQLite) OrderLag(ctx context.Context) (lag time.Duration, err error) {
 	return max(0, s.writer.clock.Now().Sub(oldest)), nil
 }
 
+// WebhookLag implements [Store].
+func (s *SQLite) WebhookLag(ctx context.Context) (time.Duration, error) {
+	return s.webhookLag(ctx, s.writer.clock.Now())
+}
+
 // Order implements [grahak.EventStore]. It reads no block of the look-up index, so
 // that the chain goes on whatever became of one.
 func (s *SQLite) Order(ctx context.Context, m grahak.MerchantID, segment grahak.ChainSegment, _ []grahak.Event) (untidy bool, err error) {

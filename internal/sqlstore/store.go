@@ -22,6 +22,10 @@ type Store interface {
 	// OrderLag returns how old the oldest event is that is not in its merchant's
 	// chain, 0 if all are.
 	OrderLag(ctx context.Context) (time.Duration, error)
+	// WebhookLag returns how old the oldest event is that an endpoint waits for, 0 if
+	// none does. Events that were given up and endpoints that are disabled do not
+	// count.
+	WebhookLag(ctx context.Context) (time.Duration, error)
 	// QueueLen returns how many writes wait, and QueueCap how many may before more
 	// are refused.
 	QueueLen() int

@@ -193,10 +193,8 @@ func (s *portable) WebhookWork(ctx context.Context) (list []grahak.WebhookWork, 
 	return list, err
 }
 
-// WebhookLag returns how old the oldest event is that is not delivered to an
-// endpoint it is to be delivered to, 0 if there is none. Events that were given up
-// and endpoints that are disabled do not count.
-func (s *portable) WebhookLag(ctx context.Context, now time.Time) (lag time.Duration, err error) {
+// webhookLag implements [Store.WebhookLag].
+func (s *portable) webhookLag(ctx context.Context, now time.Time) (lag time.Duration, err error) {
 	var unread, waiting time.Time
 	err = s.read(ctx, func(r conn) error {
 		return r.queryRow(`SELECT min((SELECT at FROM events AS e WHERE e.merchant_id = w.merchant_id AND e.position > w.cursor ORDER BY e.position LIMIT 1)),

@@ -52,6 +52,13 @@ type StoreStats interface {
 	OrderLag(ctx context.Context) (time.Duration, error)
 }
 
+// WebhookStats is what metrics ask of a store that keeps webhooks.
+type WebhookStats interface {
+	// WebhookLag returns how old the oldest event is that an endpoint waits for, 0 if
+	// none does.
+	WebhookLag(ctx context.Context) (time.Duration, error)
+}
+
 // FileStats is what metrics ask of a store in a file besides.
 type FileStats interface {
 	// Size returns the bytes of the database and of its write-ahead log.
@@ -117,7 +124,10 @@ func (m *Metrics) Watch(store StoreStats) {
 	}
 	gauge("grahak_store_queue_writes", "Writes that wait for the writer.", func() float64 { return float64(store.QueueLen()) })
 	gauge("grahak_store_queue_capacity_writes", "Writes that may wait before more are refused.", func() float64 { return float64(store.QueueCap()) })
-	gauge("grahak_store_order_lag_seconds", "Age of the oldest event that is not in its merchant's hash chain yet; 0 when all are.", func() float64 { return orderLag(store) })
+	gauge("grahak_store_order_lag_seconds", "Age of the oldest event that is not in its merchant's hash chain yet; 0 when all are.", func() float64 { return lag(store.OrderLag) })
+	if hooks, ok := store.(WebhookStats); ok {
+		gauge("grahak_webhook_lag_seconds", "Age of the oldest event that an endpoint waits for; 0 when none does.", func() float64 { return lag(hooks.WebhookLag) })
+	}
 	if file, ok := store.(FileStats); ok {
 		gauge("grahak_store_database_bytes", "Size of the database file.", func() float64 {
 			size, _ := file.Size()
@@ -138,23 +148,23 @@ func (m *Metrics) WatchEvents(pruned func() int64) {
 	}, func() float64 { return float64(pruned()) }))
 }
 
-// orderLag returns the store's order lag in seconds, and NaN if it cannot be had
-// in time. A store may take longer than its caller to give up.
-func orderLag(store StoreStats) float64 {
+// lag returns what ask does in seconds, and NaN if that cannot be had in time. A
+// store may take longer than its caller to give up.
+func lag(ask func(context.Context) (time.Duration, error)) float64 {
 	ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
 	defer cancel()
 	answer := make(chan float64, 1)
 	go func() {
-		lag, err := store.OrderLag(ctx)
+		age, err := ask(ctx)
 		if err != nil {
 			answer <- math.NaN()
 			return
 		}
-		answer <- lag.Seconds()
+		answer <- age.Seconds()
 	}()
 	select {
-	case lag := <-answer:
-		return lag
+	case age := <-answer:
+		return age
 	case <-ctx.Done():
 		return math.NaN()
 	}
