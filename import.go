@@ -61,8 +61,8 @@ type ImportState struct {
 	Rows int64  // that are done with
 	// Created, Updated, Skipped and Rejected are what became of them.
 	Created, Updated, Skipped, Rejected int64
-	// LastFaults are the faults of the last chunk that was done, in the order of its
-	// rows.
+	// LastFaults are the faults of the last chunk that was done, and of those before
+	// it from its Unnoted on, in the order of the rows.
 	LastFaults []ImportFault
 	// StartedAt is when the first chunk was done, and UpdatedAt the last.
 	StartedAt, UpdatedAt time.Time
@@ -84,4 +84,9 @@ type ImportChunk struct {
 	Last bool
 	// Restart begins the import anew, whatever is stored of it. After must be 0.
 	Restart bool
+	// Unnoted is the line of the first row before the chunk whose faults the caller
+	// was not told when it asked for the chunk, or has not noted; 0 if there is none.
+	// Those faults stay in the state, so that the next run of a caller that is cut
+	// off finds them there.
+	Unnoted int64
 }

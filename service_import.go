@@ -2,6 +2,7 @@ package grahak
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -80,7 +81,7 @@ func (s *Service) ImportCustomers(ctx context.Context, c Caller, chunk ImportChu
 		done, err := s.tryImport(ctx, chunk, p, &step)
 		if done || err != nil {
 			step.State.ID = chunk.Import
-			return step.State, step.State.LastFaults, err
+			return step.State, p.faults, err
 		}
 	}
 	return ImportState{}, nil, errTooManyWrites
@@ -106,7 +107,7 @@ func (s *Service) tryImport(ctx context.Context, chunk ImportChunk, p *importPla
 	step.State.Updated += before.Updated
 	step.State.Skipped += before.Skipped
 	step.State.Rejected += before.Rejected
-	step.State.LastFaults = p.faults
+	step.State.LastFaults = unnotedFaults(before, chunk, p.faults)
 	step.State.Done = chunk.Last
 	// It tells the states of an import apart, whatever the clock does.
 	step.State.UpdatedAt = s.now()
@@ -123,6 +124,16 @@ func (s *Service) tryImport(ctx context.Context, chunk ImportChunk, p *importPla
 		return false, p.seal(ctx)
 	}
 	return done, err
+}
+
+// unnotedFaults returns the faults of a chunk behind those of the state before it
+// that its caller has not noted.
+func unnotedFaults(before ImportState, chunk ImportChunk, faults []ImportFault) []ImportFault {
+	i := len(before.LastFaults)
+	for chunk.Unnoted > 0 && i > 0 && before.LastFaults[i-1].Line >= chunk.Unnoted {
+		i--
+	}
+	return append(slices.Clone(before.LastFaults[i:]), faults...)
 }
 
 // check returns what is wrong with the form of the chunk.

@@ -102,7 +102,8 @@ func (i *Importer) Run(ctx context.Context, job Import) (done Imported, err erro
 			return done, run.explain(ctx, err)
 		}
 		if state.Done && !job.Restart {
-			return Imported{State: state, Resumed: state.Rows, Before: true}, nil
+			err := run.complete(ctx, state)
+			return Imported{State: state, Resumed: state.Rows, Before: true}, err
 		}
 		if job.Restart {
 			state = grahak.ImportState{}
@@ -252,6 +253,9 @@ type batch struct {
 	bytes int64 // of the file up to its end
 	last  bool
 	err   error // why there is no more
+	// unnoted is the first line of the batches that were under way when this one
+	// was begun; 0 for none.
+	unnoted int64
 }
 
 // read sends the rows of the file behind the first skip in batches. keep is told of
@@ -326,17 +330,21 @@ func (r *importRun) work(ctx context.Context) (unnoted int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var under []chan outcome
+	type call struct {
+		line   int64 // of the first row
+		result chan outcome
+	}
+	var under []call
 	defer func() {
 		// What is under way is ended before what it works on is closed.
 		cancel()
 		for _, c := range under {
-			<-c
+			<-c.result
 		}
 	}()
 	first := true
 	finish := func() error {
-		o := <-under[0]
+		o := <-under[0].result
 		under = under[1:]
 		return r.finish(ctx, o)
 	}
@@ -355,9 +363,15 @@ func (r *importRun) work(ctx context.Context) (unnoted int64, err error) {
 			}
 			return unnoted, r.partly(r.about(b.err))
 		}
-		c := make(chan outcome, 1)
+		if len(under) > 0 {
+			b.unnoted = under[0].line
+		}
+		c := call{result: make(chan outcome, 1)}
+		if len(b.rows) > 0 {
+			c.line = b.rows[0].Line
+		}
 		under = append(under, c)
-		go func() { c <- do(ctx, b) }()
+		go func() { c.result <- do(ctx, b) }()
 		// A restart is to be over before the next chunk looks where it has come to.
 		for limit := r.limit(first); len(under) >= limit; {
 			if err := finish(); err != nil {
@@ -377,9 +391,34 @@ func (r *importRun) work(ctx context.Context) (unnoted int64, err error) {
 	return unnoted, nil
 }
 
+// complete completes the file of rejected rows of an import that is done, if that
+// was cut off before it had written the last ones.
+func (r *importRun) complete(ctx context.Context, state grahak.ImportState) error {
+	if r.Rejected == "" || len(state.LastFaults) == 0 {
+		return nil
+	}
+	n, err := countRejected(r.Rejected, r.reader.Format)
+	if err != nil || n < 0 || n >= state.Rejected {
+		return err
+	}
+	file, err := openRejected(r.Rejected, true)
+	if err != nil {
+		return err
+	}
+	last := lastRejected(state)
+	batches := make(chan batch, 1)
+	r.read(ctx, state.Rows, last.keep, batches)
+	if b := <-batches; b.err != nil {
+		err = r.about(b.err)
+	} else if err = ctx.Err(); err == nil {
+		_, err = file.resume(r.reader, state, last)
+	}
+	return errors.Join(err, file.close())
+}
+
 // limit is how many batches may be under way when the next is begun.
 func (r *importRun) limit(first bool) int {
-	if r.DryRun || r.rejected != nil || first && r.Restart {
+	if r.DryRun || first && r.Restart {
 		return 1
 	}
 	return inFlight
@@ -400,7 +439,7 @@ func (r *importRun) doer() (func(context.Context, batch) outcome, error) {
 	return func(ctx context.Context, b batch) outcome {
 		state, faults, err := r.ImportCustomers(ctx, r.Caller, grahak.ImportChunk{
 			Import: r.id, After: b.after, Rows: importRows(b.rows), OnDuplicate: r.OnDuplicate,
-			Last: b.last, Restart: r.Restart && b.after == 0,
+			Last: b.last, Restart: r.Restart && b.after == 0, Unnoted: b.unnoted,
 		})
 		return outcome{b, state, faults, err}
 	}, nil

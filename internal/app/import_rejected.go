@@ -51,6 +51,31 @@ func openRejected(path string, resumed bool) (*rejectedFile, error) {
 	return &rejectedFile{f: f, size: info.Size()}, nil
 }
 
+// countRejected returns how many rows a file of rejected rows has, and -1 if there
+// is none.
+func countRejected(path string, format rows.Format) (n int64, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, cannotOpen(path, err)
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || info.Size() == 0 {
+		return 0, err
+	}
+	reader, err := rows.NewReader(f, rows.Options{Format: format, IgnoreUnknown: true, NoNumber: true})
+	if err != nil {
+		return 0, nil // Then it has no whole row.
+	}
+	for ; ; n++ {
+		if _, err := reader.Next(); err != nil {
+			return n, nil // What does not read is no row.
+		}
+	}
+}
+
 // write adds rows, behind the header if there is none yet, and waits until they are
 // on disk.
 func (r *rejectedFile) write(reader *rows.Reader, text string) error {

@@ -98,7 +98,7 @@ func (c *Client) ImportState(ctx context.Context, by grahak.Caller, id string) (
 func (c *Client) ImportCustomers(ctx context.Context, by grahak.Caller, chunk grahak.ImportChunk) (grahak.ImportState, []grahak.ImportFault, error) {
 	a, err := c.ask(ctx, "/import/chunk", chunkRequest{
 		who: who{by.Merchant, by.Actor}, Import: chunk.Import, After: chunk.After, Rows: packRows(chunk.Rows),
-		OnDuplicate: chunk.OnDuplicate, Last: chunk.Last, Restart: chunk.Restart,
+		OnDuplicate: chunk.OnDuplicate, Last: chunk.Last, Restart: chunk.Restart, Unnoted: chunk.Unnoted,
 	})
 	return a.State.unpack(), unpackFaults(a.Faults), err
 }

@@ -109,7 +109,7 @@ func (h *handler) chunk(ctx context.Context, r chunkRequest) (answer, error) {
 		return answer{}, grahak.Errorf(grahak.CodeInvalidImport, "%s", err)
 	}
 	s, faults, err := h.service.ImportCustomers(ctx, r.caller(), grahak.ImportChunk{
-		Import: r.Import, After: r.After, Rows: rows, OnDuplicate: r.OnDuplicate, Last: r.Last, Restart: r.Restart,
+		Import: r.Import, After: r.After, Rows: rows, OnDuplicate: r.OnDuplicate, Last: r.Last, Restart: r.Restart, Unnoted: r.Unnoted,
 	})
 	if err != nil {
 		return answer{}, err

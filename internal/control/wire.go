@@ -53,6 +53,7 @@ type chunkRequest struct {
 	OnDuplicate grahak.OnDuplicate `json:"on_duplicate"`
 	Last        bool               `json:"last"`
 	Restart     bool               `json:"restart"`
+	Unnoted     int64              `json:"unnoted"`
 }
 
 type checkRequest struct {
