@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"grahak"
-	"grahak/internal/control"
 	"grahak/internal/rows"
 )
 
@@ -82,39 +81,55 @@ const maxChunkBytes = 2 << 20
 // ones are prepared.
 const inFlight = 3
 
+// attempts bounds how often an import starts again because a chunk of a run before,
+// which was cut off, came first.
+const attempts = 5
+
 // Run imports the file. Errors are one sentence.
 func (i *Importer) Run(ctx context.Context, job Import) (done Imported, err error) {
 	clock := grahak.SystemClock{}
 	begun := clock.Now()
-	run := importRun{Importer: i, Import: job}
+	for n := range attempts {
+		run := importRun{Importer: i, Import: job}
+		done, err = run.run(ctx)
+		moved := grahak.CodeOf(err) == grahak.CodeImportConflict && run.state.Rows == done.Resumed
+		if !moved || run.size == 0 || n == attempts-1 {
+			err = run.explain(ctx, err)
+			break
+		}
+	}
+	done.Took = clock.Now().Sub(begun)
+	return done, err
+}
+
+// run opens the file and imports it.
+func (r *importRun) run(ctx context.Context) (done Imported, err error) {
 	defer func() {
-		done.Took = clock.Now().Sub(begun)
-		if run.file != nil {
-			_ = run.file.Close()
+		if r.file != nil {
+			_ = r.file.Close()
 		}
 	}()
-	if err := run.open(ctx); err != nil {
+	if err := r.open(ctx); err != nil {
 		return done, err
 	}
 	var state grahak.ImportState
-	if !job.DryRun {
-		if state, err = i.ImportState(ctx, job.Caller, run.id); err != nil {
-			return done, run.explain(ctx, err)
+	if !r.DryRun {
+		if state, err = r.ImportState(ctx, r.Caller, r.id); err != nil {
+			return done, err
 		}
-		if state.Done && !job.Restart {
-			err := run.complete(ctx, state)
-			return Imported{State: state, Resumed: state.Rows, Before: true}, err
+		if state.Done && !r.Restart {
+			return Imported{State: state, Resumed: state.Rows, Before: true}, r.complete(ctx, state)
 		}
-		if job.Restart {
+		if r.Restart {
 			state = grahak.ImportState{}
 		}
 	}
-	run.state, run.resumed, done.Resumed = state, state.Rows, state.Rows
+	r.state, r.resumed, done.Resumed = state, state.Rows, state.Rows
 	if state.Rows > 0 {
-		job.Begun(state)
+		r.Begun(state)
 	}
-	done.Unnoted, err = run.work(ctx)
-	done.State = run.state
+	done.Unnoted, err = r.work(ctx)
+	done.State = r.state
 	return done, err
 }
 
@@ -346,7 +361,7 @@ func (r *importRun) work(ctx context.Context) (unnoted int64, err error) {
 	finish := func() error {
 		o := <-under[0].result
 		under = under[1:]
-		return r.finish(ctx, o)
+		return r.finish(o)
 	}
 	for b := range batches {
 		if first && r.rejected != nil {
@@ -361,7 +376,7 @@ func (r *importRun) work(ctx context.Context) (unnoted int64, err error) {
 					return unnoted, err
 				}
 			}
-			return unnoted, r.partly(r.about(b.err))
+			return unnoted, r.about(b.err)
 		}
 		if len(under) > 0 {
 			b.unnoted = under[0].line
@@ -385,10 +400,7 @@ func (r *importRun) work(ctx context.Context) (unnoted int64, err error) {
 			return unnoted, err
 		}
 	}
-	if ctx.Err() != nil {
-		return unnoted, r.explain(ctx, ctx.Err())
-	}
-	return unnoted, nil
+	return unnoted, ctx.Err()
 }
 
 // complete completes the file of rejected rows of an import that is done, if that
@@ -454,9 +466,9 @@ func importRows(from []rows.Row) []grahak.ImportRow {
 }
 
 // finish notes what became of the batch that was the next.
-func (r *importRun) finish(ctx context.Context, o outcome) error {
+func (r *importRun) finish(o outcome) error {
 	if o.err != nil {
-		return r.explain(ctx, o.err)
+		return o.err
 	}
 	r.state = o.state
 	at := 0
@@ -516,34 +528,25 @@ func reason(faults []grahak.ImportFault) string {
 	return strings.Join(list, " ")
 }
 
-// explain is err with what it means for the import.
+// explain is err with what it means for the rows that are left.
 func (r *importRun) explain(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(err, control.ErrGone):
-		return r.partly(err)
-	case ctx.Err() != nil, errors.Is(err, context.Canceled):
-		return r.partly(errors.New("interrupted"))
-	case grahak.CodeOf(err) == grahak.CodeImportConflict, grahak.CodeOf(err) == grahak.CodeUnavailable:
-		return r.partly(err)
+	if err == nil {
+		return nil
 	}
-	return err
-}
-
-// partly is err with what is to be done about the rows that are left.
-func (r *importRun) partly(err error) error {
 	var known *grahak.Error
 	text := err.Error()
-	if errors.As(err, &known) && known.Message != "" && known.Code != grahak.CodeUnavailable {
+	switch {
+	case ctx.Err() != nil:
+		text = "interrupted"
+	case errors.As(err, &known) && known.Message != "" && known.Code != grahak.CodeUnavailable:
 		text = known.Message
 	}
 	text = strings.TrimSuffix(text, ".")
 	switch {
-	case r.DryRun:
+	case r.DryRun || r.state.Rows == 0:
 		return errors.New(text)
-	case r.size == 0 && r.state.Rows > 0:
+	case r.size == 0:
 		return fmt.Errorf("%s; %d rows are done, and a stream cannot go on there: import it again with --on-duplicate skip", text, r.state.Rows)
-	case r.state.Rows == 0:
-		return errors.New(text)
 	}
 	return fmt.Errorf("%s; %d rows are done: run the same command again, which goes on behind them", text, r.state.Rows)
 }

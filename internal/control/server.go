@@ -76,8 +76,7 @@ func handle[T interface{ valid() bool }](h *handler, do func(context.Context, T)
 			http.Error(w, "The request does not have the form that was agreed.", http.StatusBadRequest)
 			return
 		}
-		// Work that was begun is not given up because the command is gone.
-		a, err := do(context.WithoutCancel(r.Context()), request)
+		a, err := do(r.Context(), request)
 		status := http.StatusOK
 		if err != nil {
 			f, log := packError(err)

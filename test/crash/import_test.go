@@ -131,16 +131,23 @@ func TestImportKilled(t *testing.T) {
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
-				MustReach(t, rejected, until, cmd)
+				ended := make(chan error, 1)
+				go func() { ended <- cmd.Wait() }()
+				if err := reach(t, rejected, until, ended); err != nil {
+					_ = cmd.Process.Kill()
+					t.Fatalf("run %d: %v\n%s", kill, err, &stderr)
+				}
 				if scene.served && kill%2 == 0 {
 					server.Kill(t)
-					if err := cmd.Wait(); err == nil || !strings.Contains(stderr.String(), "run the same command again, which goes on behind them") {
+					if err := <-ended; err == nil || !strings.Contains(stderr.String(), "run the same command again, which goes on behind them") {
 						t.Fatalf("an import without its server: %v\n%s", err, &stderr)
 					}
 					server = testkit.StartEnv(t, data, env)
 				} else {
 					_ = cmd.Process.Kill()
-					_ = cmd.Wait()
+					if err := <-ended; err == nil {
+						t.Fatalf("run %d ended before it was killed", kill)
+					}
 				}
 			}
 			out, err := runImport(t, env, args)
@@ -178,23 +185,24 @@ func TestImportKilled(t *testing.T) {
 	}
 }
 
-// MustReach waits until the file has so many bytes, for longer than any machine
-// takes.
-func MustReach(t *testing.T, path string, size int64, cmd *exec.Cmd) {
-	t.Helper()
+// reach waits until the file has so many bytes, for longer than any machine takes.
+// It returns an error if the command that writes it has ended.
+func reach(t *testing.T, path string, size int64, ended <-chan error) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+	size += rand.Int64N(200)
 	for {
-		if info, err := os.Stat(path); err == nil && info.Size() >= size+rand.Int64N(200) {
-			return
+		if info, err := os.Stat(path); err == nil && info.Size() >= size {
+			return nil
 		}
 		select {
 		case <-tick.C:
+		case err := <-ended:
+			return fmt.Errorf("the import ended before it had rejected %d bytes: %w", size, err)
 		case <-ctx.Done():
-			_ = cmd.Process.Kill()
-			t.Fatalf("the import did not get to %d bytes of rejected rows", size)
+			return fmt.Errorf("the import has not rejected %d bytes: %w", size, ctx.Err())
 		}
 	}
 }
