@@ -142,7 +142,7 @@ func TestPruneInSteps(t *testing.T) {
 		r.MustCreate(t, acme, person(fmt.Sprint(i)))
 		r.MustOrder(t)
 	}
-	r.MustCrowd(t, acme, 3*grahak.OrderBatch+10)
+	r.MustCrowd(t, acme, 2*grahak.OrderBatch+10)
 	r.MustOrder(t)
 	r.clock.Advance(2 * grahak.DefaultEventsKeep)
 	r.MustCreate(t, acme, person("late"))
@@ -367,7 +367,7 @@ func (p *pruning) Events(ctx context.Context, m grahak.MerchantID, after int64, 
 // Events that are pruned while an audit reads them are not missing.
 func TestAuditWhilePruning(t *testing.T) {
 	t.Parallel()
-	for at := range int64(lastOrdered) {
+	for _, at := range []int64{0, 3, lastPruned - 1, lastPruned} {
 		a := MustAudited(t)
 		a.mustAge(t, lastPruned+1)
 		s := MustService(t, grahak.Config{Sealer: a.sealer, Clock: a.clock, Store: &pruning{a.store, at, func() {
