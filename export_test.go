@@ -51,7 +51,7 @@ func FoldCase(s string) string { return foldCase(s) }
 func TickOf(t time.Time) int64 { return tickOf(t) }
 
 // LowestID returns the lowest id of a customer of a tick.
-func LowestID(tick int64) string { return lowestID(customerPrefix, tick) }
+func LowestID(tick int64) string { return string(lowestID(tick)) }
 
 // Owns reports whether the work with the given name is this node's.
 func (s *Service) Owns(work string) bool { return s.nodes.owns(work) }

@@ -86,8 +86,8 @@ func newID(prefix string, tick int64, random io.Reader) (string, error) {
 	return formatID(prefix, tick, binary.LittleEndian.Uint64(entropy[:])), nil
 }
 
-// lowestID returns the lowest id of a tick.
-func lowestID(prefix string, tick int64) string { return formatID(prefix, tick, 0) }
+// lowestID returns the lowest id of a customer of a tick.
+func lowestID(tick int64) CustomerID { return CustomerID(formatID(customerPrefix, tick, 0)) }
 
 // tells reports whether an id tells when its customer was made, as far as lists
 // take it to: its tick is that of t or at most maxAhead above.

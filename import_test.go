@@ -521,3 +521,53 @@ func TestImportBesideCreates(t *testing.T) {
 		}
 	}
 }
+
+// TestImportOfAnExport holds that a customer made by a Grahak keeps its place in lists
+// when it moves to another one, and that one whose id tells another time comes last.
+func TestImportOfAnExport(t *testing.T) {
+	t.Parallel()
+	from, to := MustMerchantRig(t), MustMerchantRig(t)
+	var want []string
+	var rows []grahak.ImportRow
+	for n := range 40 {
+		// Ids of one moment run ahead of the clock.
+		if n%10 == 0 {
+			from.clock.Advance(time.Duration(n)*time.Hour + 777*time.Microsecond)
+		}
+		c := from.MustCreate(t, acme, person(fmt.Sprint(n)))
+		next := grahak.ImportRow{
+			Line: int64(n + 2), ID: given(string(c.ID)), Customer: person(c.Reference),
+			CreatedAt: given(c.CreatedAt.Format(time.RFC3339Nano)), UpdatedAt: given(c.UpdatedAt.Format(time.RFC3339Nano)),
+		}
+		rows = append(rows, next)
+	}
+	to.clock.Advance(100 * time.Hour)
+	strange := rows[39]
+	strange.Customer = person("strange")
+	strange.ID = given(strange.ID.Value[:len("cst_")+7] + "0" + strange.ID.Value[len("cst_")+8:])
+	state, faults := to.importer("a", grahak.DuplicateFail).MustImport(t, append(slices.Clone(rows), strange)...)
+	if state.Created != 41 || len(faults) > 0 {
+		t.Fatalf("the import came to %+v, %v", state, faults)
+	}
+	want = append(want, string(to.MustCreate(t, acme, person("new")).ID))
+	list := func(r *rig, filter grahak.CustomerFilter) (ids []string) {
+		for after := ""; ; {
+			page, err := r.Customers(t.Context(), caller(acme, grahak.ScopeRead), grahak.ListQuery{Limit: 7, After: after, Filter: filter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range page.Customers {
+				ids = append(ids, string(c.ID))
+			}
+			if after = page.Next; after == "" {
+				return ids
+			}
+		}
+	}
+	want = append(append(want, list(from, grahak.CustomerFilter{})...), strange.ID.Value)
+	diff(t, "the list", want, list(to, grahak.CustomerFilter{}))
+	for _, i := range []int{5, 25} {
+		filter := grahak.CustomerFilter{CreatedFrom: rows[i].CreatedAt, CreatedBefore: rows[39].CreatedAt}
+		diff(t, "a range", list(from, filter), list(to, filter))
+	}
+}

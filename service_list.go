@@ -98,7 +98,7 @@ const maxClockAhead = 30 * 24 * time.Hour
 func (s *Service) list(ctx context.Context, m MerchantID, f filter, behind CustomerPlace, limit, offset int) (CustomerPage, error) {
 	// One more than asked for tells whether there is a next page.
 	around := f.customers(behind)
-	around.Until = CustomerID(lowestID(customerPrefix, tickOf(s.now().Add(maxClockAhead))))
+	around.Until = lowestID(tickOf(s.now().Add(maxClockAhead)))
 	records, total, err := s.store.Customers(ctx, m, around, limit+1, offset)
 	if err != nil {
 		return CustomerPage{}, err
@@ -300,10 +300,10 @@ func (f filter) match(c Customer) bool {
 func (f filter) customers(behind CustomerPlace) CustomerRange {
 	r := CustomerRange{CreatedFrom: f.from, CreatedBefore: f.before, Behind: behind}
 	if !f.from.IsZero() {
-		r.From = CustomerID(lowestID(customerPrefix, tickOf(f.from)))
+		r.From = lowestID(tickOf(f.from))
 	}
 	if !f.before.IsZero() {
-		r.Before = CustomerID(lowestID(customerPrefix, tickOf(f.before)+maxAhead+1))
+		r.Before = lowestID(tickOf(f.before) + maxAhead + 1)
 	}
 	return r
 }
