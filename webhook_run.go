@@ -383,13 +383,17 @@ func (r *webhookRun) failed(item *webhookItem, outcome WebhookOutcome, now time.
 	if r.w.FailingSince.IsZero() {
 		r.w.FailingSince = now
 	}
-	if !item.isRetry {
+	// What was under way when the endpoint was left alone says nothing more of it.
+	known := r.isDown() && item.began.Before(r.w.ResumeAt)
+	if !item.isRetry && !known {
 		if r.w.Failures++; r.w.Failures == webhookDown {
 			r.tell("a webhook takes no events; they wait for it", "outcome", outcome.String(), "status", outcome.Status)
 		}
 	}
 	var pause time.Duration
 	switch {
+	case known:
+		pause = outcome.RetryAfter
 	case r.isDown():
 		pause = max(jitter(endpointPause(r.w.Failures), r.s.random), outcome.RetryAfter)
 	case outcome.Status == tooMany:
