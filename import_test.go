@@ -542,11 +542,14 @@ func TestImportOfAnExport(t *testing.T) {
 		rows = append(rows, next)
 	}
 	to.clock.Advance(100 * time.Hour)
-	strange := rows[39]
-	strange.Customer = person("strange")
-	strange.ID = given(strange.ID.Value[:len("cst_")+7] + "0" + strange.ID.Value[len("cst_")+8:])
-	state, faults := to.importer("a", grahak.DuplicateFail).MustImport(t, append(slices.Clone(rows), strange)...)
-	if state.Created != 41 || len(faults) > 0 {
+	// The fourth digit counts a quarter of an hour and more.
+	earlier, later := rows[39], rows[39]
+	earlier.Customer, later.Customer = person("earlier"), person("later")
+	digit := len("cst_") + 3
+	earlier.ID.Value = earlier.ID.Value[:digit] + "0" + earlier.ID.Value[digit+1:]
+	later.ID.Value = later.ID.Value[:digit] + "z" + later.ID.Value[digit+1:]
+	state, faults := to.importer("a", grahak.DuplicateFail).MustImport(t, append(slices.Clone(rows), earlier, later)...)
+	if state.Created != 42 || len(faults) > 0 {
 		t.Fatalf("the import came to %+v, %v", state, faults)
 	}
 	want = append(want, string(to.MustCreate(t, acme, person("new")).ID))
@@ -564,10 +567,10 @@ func TestImportOfAnExport(t *testing.T) {
 			}
 		}
 	}
-	want = append(append(want, list(from, grahak.CustomerFilter{})...), strange.ID.Value)
+	want = append(append(want, list(from, grahak.CustomerFilter{})...), later.ID.Value, earlier.ID.Value)
 	diff(t, "the list", want, list(to, grahak.CustomerFilter{}))
 	for _, i := range []int{5, 25} {
-		filter := grahak.CustomerFilter{CreatedFrom: rows[i].CreatedAt, CreatedBefore: rows[39].CreatedAt}
+		filter := grahak.CustomerFilter{CreatedFrom: rows[i].CreatedAt, CreatedBefore: rows[30].CreatedAt}
 		diff(t, "a range", list(from, filter), list(to, filter))
 	}
 }
