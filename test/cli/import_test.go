@@ -179,3 +179,42 @@ func TestImportLosesServer(t *testing.T) {
 	}()
 	i.run(t, "import", rows).refused(t, 1, "^the server has stopped, or does not answer")
 }
+
+// TestImportInterrupted ends an import in the middle, or the server that does it, as an operator does. What is done is told,
+// and how to go on.
+func TestImportInterrupted(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("object_reference_id,mobile_number\nbad,x\n")
+	for n := range 100_000 {
+		fmt.Fprintf(&text, "person+%d@example.com,98%08d\n", n, n)
+	}
+	rows := filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(rows, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, served := range map[string]bool{"the command": false, "the server": true} {
+		t.Run(name, func(t *testing.T) {
+			data, rejected := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "rejected.csv")
+			s := testkit.Start(t, data)
+			if !served {
+				s.Stop(t)
+			}
+			p := start(t, nil, "import", rows, "-m", "demo", "--data", data, "--rejected", rejected)
+			eventually(t, startTimeout, "the first rows are done", func() bool {
+				info, err := os.Stat(rejected)
+				return err == nil && info.Size() > 0
+			})
+			why := "interrupted"
+			if served {
+				why = `the server has stopped, or does not answer \(.*\)`
+				s.Stop(t)
+			} else if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			status := p.wait(t)
+			r := result{status, "", p.err.String()}
+			r.refused(t, 1, `^`+why+`; \d+ rows are done: run the same command again, which goes on behind them$`)
+			mustMatch(t, "what was printed", p.out.String(), `^line 2, mobile_number \(1 character\): It is not 1 to 16 digits\.\n$`)
+		})
+	}
+}

@@ -241,12 +241,24 @@ func TestProgressOnTerminal(t *testing.T) {
 	customers(t, s, 200)
 	settle(t, s.Data)
 	s.Stop(t)
+	rows := filepath.Join(t.TempDir(), "rows.csv")
+	var text strings.Builder
+	text.WriteString("object_reference_id,mobile_number\n")
+	for n := range 3000 {
+		fmt.Fprintf(&text, "person+%d@example.com,98%08d\n", n, n)
+	}
+	if err := os.WriteFile(rows, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		bar  string // a pattern
 	}{
 		{[]string{"seal", "rotate", "--all"}, `^Re-sealing demo +0% \|[^|]*\| \(\d+/200\)`},
 		{[]string{"audit", "verify"}, `^Checking demo +\d+% \|[^|]*\| \(\d+/202\)`},
+		{[]string{"export", "-m", "demo"}, `^Exporting +\d+% \|[^|]*\| \(\d+/200\)`},
+		{[]string{"import", rows, "-m", "demo", "--dry-run"}, `^Checking, \d+ rows/s +\d+% \|[^|]*\| \( *[\d.]+( k?B)?/[\d.]+ kB\) \[`},
+		{[]string{"import", rows, "-m", "demo"}, `^Importing, \d+ rows/s +\d+% \|[^|]*\| \( *[\d.]+( k?B)?/[\d.]+ kB\) \[`},
 	} {
 		person, program := openTerminal(t)
 		cmd := exec.Command(testkit.Program(t), append(c.args, "--data", s.Data)...)
