@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +55,8 @@ func TestScripts(t *testing.T) {
 					"keyjson": cmdKeyJSON,
 					"equal":   cmdEqual,
 					"after":   cmdAfter,
+
+					"stdoutid": cmdStdoutID,
 				},
 			})
 		})
@@ -89,6 +93,13 @@ func setUp(env *testscript.Env, s scene) error {
 	if !s.beside {
 		server.Stop(tb)
 	}
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/teapot" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+	}))
+	env.Defer(hook.Close)
+	env.Setenv("HOOK", hook.URL)
 	env.Setenv("CUSTOMER_ID", customer.ID)
 	env.Setenv("GRAHAK_DATA", data)
 	env.Setenv("PATH", filepath.Dir(testkit.Program(tb))+string(os.PathListSeparator)+env.Getenv("PATH"))
@@ -196,4 +207,14 @@ func cmdAfter(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: after; there is no cursor in %q", ts.ReadFile("stderr"))
 	}
 	ts.Setenv("AFTER", found[1])
+}
+
+// cmdStdoutID runs "stdoutid NAME" and sets $NAME to the id of the first object that the last command printed in JSON.
+func cmdStdoutID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: stdoutid NAME")
+	}
+	var object struct{ ID string }
+	ts.Check(json.NewDecoder(strings.NewReader(ts.ReadFile("stdout"))).Decode(&object))
+	ts.Setenv(args[0], object.ID)
 }
