@@ -119,8 +119,8 @@ func claimFolder(data config.Data) (release func(undo bool), err error) {
 	}
 	for _, entry := range entries {
 		switch filepath.Join(data.Folder(), entry.Name()) {
-		case data.GeneratedMasterKey(), data.LockFile():
-			// Whoever uses the folder holds the lock; the file says nothing.
+		case data.GeneratedMasterKey(), data.LockFile(), data.ControlSocket():
+			// Whoever uses the folder holds the lock; the files say nothing.
 		case partial(data.Database()):
 			return nil, fmt.Errorf("%s is in the data folder %s: wait for the restore that is writing it or, if there is none, delete what one that was killed has left", entry.Name(), data.Folder())
 		default:

@@ -92,7 +92,7 @@ func TestLog(t *testing.T) {
 		},
 		{
 			demo, "POST", "/customers", good, private,
-			map[string]string{"route": "^/customers$", "status": "^400$", "merchant": "^demo$", "key": key, "addr": loopback, "code": "^duplicate_reference$"},
+			map[string]string{"route": "^/customers$", "status": "^400$", "merchant": "^demo$", "key": key, "customer": customer, "addr": loopback, "code": "^duplicate_reference$"},
 		},
 		{
 			demo, "POST", "/customers", full, private,
