@@ -58,7 +58,8 @@ type WebhookProgress struct {
 	// delivered of them is among the endpoint's [WebhookRetry] rows.
 	Cursor int64
 	// Failures counts the new events, one after the other, whose delivery failed
-	// since the last that succeeded; FailingSince is when the first did, zero for none.
+	// since the last that succeeded, and from webhookDown on all attempts that did;
+	// FailingSince is when the first did, zero for none.
 	Failures     int64
 	FailingSince time.Time
 	// ResumeAt is when the next event may be sent, zero for at once.

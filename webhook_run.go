@@ -47,7 +47,6 @@ type webhookRun struct {
 	busy    map[CustomerID]*webhookItem
 	waiting map[CustomerID]time.Time
 	again   int  // how many of those under way are retries
-	turn    bool // whether the last that was sent was one
 	rows    bool // whether this run has written rows
 	results chan webhookResult
 
@@ -274,7 +273,6 @@ func (r *webhookRun) start(ctx context.Context) error {
 			item.retry.FirstAt = now
 		}
 		r.busy[item.customer()] = item
-		r.turn = item.isRetry
 		if item.isRetry {
 			r.again++
 		}
@@ -296,7 +294,8 @@ func (r *webhookRun) pick(now time.Time) *webhookItem {
 	switch {
 	case again < 0:
 		return fresh
-	case fresh == nil, r.isDown() && !r.turn, !r.isDown() && r.again < webhookFlights/2:
+	// What is down gets them by turns.
+	case fresh == nil, r.isDown() && r.w.Failures%2 == 0, !r.isDown() && r.again < webhookFlights/2:
 		return r.retries[again]
 	}
 	return fresh
@@ -385,7 +384,7 @@ func (r *webhookRun) failed(item *webhookItem, outcome WebhookOutcome, now time.
 	}
 	// What was under way when the endpoint was left alone says nothing more of it.
 	known := r.isDown() && item.began.Before(r.w.ResumeAt)
-	if !item.isRetry && !known {
+	if !known && (!item.isRetry || r.isDown()) {
 		if r.w.Failures++; r.w.Failures == webhookDown {
 			r.tell("a webhook takes no events; they wait for it", "outcome", outcome.String(), "status", outcome.Status)
 		}

@@ -85,8 +85,14 @@ type hooked struct {
 // MustHooked returns one that runs. It ends with the test.
 func MustHooked(t *testing.T) *hooked {
 	t.Helper()
-	h := &hooked{rig: MustRig(t), receivers: new(receivers)}
-	h.Service = MustService(t, grahak.Config{Store: h.store, Sealer: h.sealer, Clock: grahak.SystemClock{}, Courier: h.receivers})
+	return MustHookedAt(t, MustRig(t), grahak.SystemClock{})
+}
+
+// MustHookedAt returns one that runs on the store of r, by another clock.
+func MustHookedAt(t *testing.T, r *rig, clock grahak.Clock) *hooked {
+	t.Helper()
+	h := &hooked{rig: r, receivers: new(receivers)}
+	h.Service = MustService(t, grahak.Config{Store: h.store, Sealer: h.sealer, Clock: clock, Courier: h.receivers})
 	for _, m := range []grahak.MerchantID{acme, rival} {
 		if _, err := h.CreateMerchant(t.Context(), operator(m), ""); err != nil {
 			t.Fatal(err)
@@ -328,6 +334,67 @@ func TestWebhookWishes(t *testing.T) {
 		}
 		pass(2 * time.Second)
 		diff(t, "enabled again", []string{"busy 0 updated", "busy 0 updated"}, h.receivers.take(a.ID, b.ID))
+	})
+}
+
+// After three days an event that fails alone is given up, and kept to be replayed;
+// an endpoint that takes nothing is disabled, and has lost nothing.
+func TestWebhookPatience(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := MustRig(t)
+		h := MustHookedAt(t, r, r.clock)
+		w := h.MustHook(t, acme, "days")
+		a, b := h.MustCreate(t, acme, person("a")), h.MustCreate(t, acme, person("b"))
+		h.receivers.set(func(_ context.Context, m grahak.WebhookMessage) grahak.WebhookOutcome {
+			if m.Event.Subject == string(a.ID) {
+				return grahak.WebhookOutcome{Status: 500}
+			}
+			return grahak.WebhookOutcome{Status: 200}
+		})
+		pass(2 * time.Second)
+		// Another customer's event succeeds now and then.
+		for day := range 3 {
+			r.clock.Advance(24*time.Hour - time.Minute)
+			h.MustRename(t, acme, b.ID, fmt.Sprint("Asha", day))
+			pass(2 * time.Second)
+		}
+		h.MustRename(t, acme, a.ID, "Usha")
+		pass(2 * time.Second)
+		h.receivers.take()
+		r.clock.Advance(3 * time.Minute)
+		pass(2 * time.Second)
+		// The last attempt of the first event, and the first of the one that waited.
+		diff(t, "when three days are over", []string{"days 0 created", "days 0 updated"}, h.receivers.take(a.ID, b.ID))
+		diff(t, "the endpoint", grahak.WebhookEnd(""), h.MustWebhook(t, w).DisabledFor)
+		h.receivers.set(nil)
+		n, err := h.ReplayWebhook(t.Context(), operator(acme), w.ID, grahak.WebhookReplay{GivenUp: true})
+		if err != nil || n != 1 {
+			t.Errorf("%d events were given up (%v)", n, err)
+		}
+		pass(2 * time.Second)
+		diff(t, "the replay, and what waited", []string{"days 0 created", "days 0 updated"}, h.receivers.take(a.ID, b.ID))
+
+		h.receivers.set(status(500))
+		h.MustRename(t, acme, b.ID, "Maya")
+		pass(2 * time.Second)
+		r.clock.Advance(72*time.Hour - time.Minute)
+		pass(2 * time.Second)
+		diff(t, "before three days are over", grahak.WebhookEnd(""), h.MustWebhook(t, w).DisabledFor)
+		r.clock.Advance(7 * time.Hour)
+		pass(2 * time.Second)
+		diff(t, "after three days", grahak.WebhookEndFailing, h.MustWebhook(t, w).DisabledFor)
+		h.MustRename(t, acme, a.ID, "Maya")
+		h.receivers.take()
+		pass(2 * time.Second)
+		h.receivers.set(nil)
+		if err := h.EnableWebhook(t.Context(), operator(acme), w.ID); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * time.Second)
+		got := h.receivers.take(a.ID, b.ID)
+		slices.Sort(got)
+		diff(t, "once it is enabled", []string{"days 0 updated", "days 1 updated"}, got)
 	})
 }
 
