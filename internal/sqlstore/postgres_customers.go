@@ -355,9 +355,16 @@ func (c *postgresConn) lockIndex(m grahak.MerchantID) error {
 	return c.query(func(row) error { return nil }, `SELECT version FROM keysets WHERE merchant_id = $1 FOR NO KEY UPDATE`, string(m))
 }
 
-// lockKeys implements [tx].
+// lockKeys implements [tx]. A statement that began before the rotation, and that locks
+// the row only after this transaction, would be given a lock of the row as it was, key
+// and all: that lock and an update of no key do not conflict. An update under the lock
+// that this takes does conflict, whatever it changes; so such a statement looks again.
 func (c *postgresConn) lockKeys(m grahak.MerchantID) error {
-	return c.query(func(row) error { return nil }, `SELECT version FROM keysets WHERE merchant_id = $1 FOR UPDATE`, string(m))
+	err := c.query(func(row) error { return nil }, `SELECT version FROM keysets WHERE merchant_id = $1 FOR UPDATE`, string(m))
+	if err == nil {
+		_, err = c.exec(`UPDATE keysets SET revision = revision WHERE merchant_id = $1`, string(m))
+	}
+	return err
 }
 
 // rotated implements [tx]: nothing is remembered.

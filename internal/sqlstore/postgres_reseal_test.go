@@ -104,3 +104,42 @@ func MustWaiters(t testing.TB, cluster *postgres.Cluster, url string, n int) {
 			WHERE datname = current_database() AND application_name = 'grahak' AND wait_event_type = 'Lock'`)[0] == strconv.Itoa(n)
 	})
 }
+
+// TestFenceOfLateStatement holds that a write which begins to look at the keys before
+// a rotation, and gets to lock them only after the end of it has waited for all that
+// had, is refused. PostgreSQL would let it have a lock of the old version's row.
+func TestFenceOfLateStatement(t *testing.T) {
+	t.Parallel()
+	cluster := postgres.Shared(t)
+	url := cluster.Database(t)
+	s := MustOpenPostgres(t, url)
+	ctx := t.Context()
+	MustMerchants(t, s, acme)
+	at := record(1, 0).CreatedAt
+	release := MustHold(t, cluster, url, "SELECT pg_advisory_xact_lock(7)")
+	// It is the fence of a write, but for that it waits between its two steps.
+	fenced := make(chan error)
+	go func() {
+		_, err := cluster.Query(url, `SELECT 1 / count(*) FROM (SELECT 1 FROM keysets
+			WHERE version = 1 AND pg_advisory_xact_lock(7) IS NOT NULL FOR KEY SHARE) AS newest`)
+		fenced <- err
+	}()
+	await(t, "the fence waits", func() bool {
+		return cluster.QueryText(t, url, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`)[0] == "1"
+	})
+	keys, err := s.Keyset(ctx, acme)
+	must(t, err)
+	keys.Version, keys.Sealing = 2, []byte{2}
+	must(t, s.RotateKeyset(ctx, keys, at, grahak.Event{ID: "evt_rotated", Type: grahak.EventSealRotated, At: at}))
+	state, err := s.SealState(ctx, acme)
+	must(t, err)
+	before := state.After
+	state.Walking = false
+	must(t, s.Reseal(ctx, state, before, nil))
+	keys.Revision = state.Revision
+	must(t, s.RetireKeyset(ctx, keys, grahak.Event{ID: "evt_retired", Type: grahak.EventSealRetired, At: at}))
+	release()
+	if err := <-fenced; err == nil {
+		t.Error("a write under the old version goes on after that was retired")
+	}
+}
