@@ -295,7 +295,10 @@ func (c webhookReplayCmd) Run(ctx context.Context, std Streams) error {
 				Events int `json:"events"`
 			}{n})
 		}
-		if n == 0 {
+		switch {
+		case n == 0 && c.Failed:
+			return errors.New("there is nothing to send again: no event was given up; those that are still tried are in grahak webhook log --failed")
+		case n == 0:
 			return errors.New("there is nothing to send again: no such event is of a type that the webhook was made for")
 		}
 		fmt.Fprintf(std.Out, "%s will be sent to webhook %s again.\n", count(int64(n), "event"), c.ID)
