@@ -185,7 +185,7 @@ func (c importCmd) verdict(d app.Imported) error {
 	case c.DryRun:
 		return fmt.Errorf("%s would be rejected: mend the file, or give --rejected FILE to the import to get them in a file of their own", count(n, "row"))
 	case c.Rejected != "":
-		return fmt.Errorf("%s %s rejected: mend them in %s, and import that", count(n, "row"), were, c.Rejected)
+		return fmt.Errorf("%s %s rejected: mend what is in %s, and import that", count(n, "row"), were, c.Rejected)
 	}
 	return fmt.Errorf("%s %s rejected: mend the lines that are named above in a file of their own, and import that", count(n, "row"), were)
 }
