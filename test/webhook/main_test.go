@@ -10,6 +10,7 @@ import (
 	"database/sql" //nolint:depguard // It looks into the database file beside the server.
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,6 +29,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// The tests mostly wait for what takes its time, however many processors there are.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	os.Exit(postgres.Main(func() int { return testkit.Main(m) }))
 }
 
