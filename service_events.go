@@ -226,6 +226,9 @@ func (l *eventList) newest(ctx context.Context, before int64) (EventPage, error)
 	return page, nil
 }
 
+// maxEventChunk is how many events are read at once for a page that takes long.
+const maxEventChunk = 1_000
+
 // read returns the next events of a range, and whether there may be more.
 func (l *eventList) read(ctx context.Context, r EventRange, scanned int) (events []Event, more bool, err error) {
 	// The client of a long look may have gone.
@@ -235,7 +238,7 @@ func (l *eventList) read(ctx context.Context, r EventRange, scanned int) (events
 	// Most often the first that are there fit.
 	chunk := MaxPage + 1
 	if scanned > 0 {
-		chunk = maxChunk
+		chunk = maxEventChunk
 	}
 	chunk = min(chunk, l.maxScan)
 	r.Subject = l.customer

@@ -123,9 +123,6 @@ func (s *Service) list(ctx context.Context, m MerchantID, f filter, behind Custo
 // numbers.
 const maxScan = 5_000
 
-// maxChunk is how many customers are read at once for a page that takes long.
-const maxChunk = 1_000
-
 // search returns a page of a filter that has an index. The index finds too many
 // at times; each is opened and compared.
 func (s *Service) search(ctx context.Context, m MerchantID, f filter, behind CustomerPlace, limit, offset int) (CustomerPage, error) {
@@ -135,7 +132,8 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, behind Cus
 	}
 	page := CustomerPage{Customers: []Customer{}}
 	around := f.customers(behind)
-	// Most often all that the index finds fits.
+	// Most often all that the index finds fits. More are not read at once for a page
+	// that takes long: a customer with metadata may have a hundred kilobytes.
 	chunk := min(offset+limit, MaxPage) + 1
 	for scanned := 0; ; {
 		// The client of a long search may have gone.
@@ -171,7 +169,7 @@ func (s *Service) search(ctx context.Context, m MerchantID, f filter, behind Cus
 			page.Next, err = s.cursor(ctx, m, around.Behind)
 			return page, err
 		}
-		chunk = min(maxChunk, s.maxScan)
+		chunk = min(MaxPage+1, s.maxScan)
 	}
 }
 

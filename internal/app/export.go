@@ -13,8 +13,9 @@ import (
 	"grahak/internal/rows"
 )
 
-// exportPage is how many customers are read at once for an export.
-const exportPage = 1000
+// exportPage is how many customers are read at once for an export. Each may have a
+// hundred kilobytes of metadata, and three pages are in memory.
+const exportPage = 250
 
 // Export is customers to be written into a file.
 type Export struct {

@@ -74,8 +74,19 @@ type Imported struct {
 	Took    time.Duration
 }
 
-// maxChunkBytes is how much of a file a chunk holds, unless a single row is longer.
+// maxChunkBytes is how much a chunk weighs, unless a single row weighs more.
 const maxChunkBytes = 2 << 20
+
+// weight is how much of a chunk row takes up, in bytes. A row of few bytes may have
+// many keys of metadata: those of the header of CSV, which go with every row.
+func weight(row rows.Row) int {
+	const pair = 48 // what one takes besides its texts, most of which Raw counts
+	n := len(row.Raw)
+	for _, p := range row.Customer.Metadata.Pairs {
+		n += pair + len(p.Key)
+	}
+	return n
+}
 
 // inFlight is how many chunks are under way at once: one is written while the next
 // ones are prepared.
@@ -311,7 +322,7 @@ func (r *importRun) read(ctx context.Context, skip int64, keep func(rows.Row), t
 			continue
 		}
 		b.rows = append(b.rows, row)
-		size += len(row.Raw)
+		size += weight(row)
 		if (len(b.rows) == grahak.MaxImportChunk || size >= maxChunkBytes) && !send() {
 			return
 		}

@@ -75,8 +75,10 @@ func (s *portable) prune(ctx context.Context, table, key string, now time.Time, 
 	var deleted int64
 	err = s.write(ctx, func(tx tx) error {
 		var err error
+		// PostgreSQL takes a limit that it does not know for a tenth of what there is,
+		// and then reads all of a large table for every batch.
 		deleted, err = tx.exec(fmt.Sprintf(`DELETE FROM %s WHERE (%s) IN
-			(SELECT %[2]s FROM %[1]s WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`, table, key), now.UnixMicro(), limit)
+			(SELECT %[2]s FROM %[1]s WHERE expires_at <= $1 ORDER BY expires_at LIMIT %[3]d)`, table, key, limit), now.UnixMicro())
 		return err
 	})
 	if err != nil {

@@ -218,3 +218,27 @@ func TestImportInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// TestImportWide imports rows of few bytes by a server, with a header so long that a dozen of them together would be more
+// than it takes at once: each row has all keys of the header.
+func TestImportWide(t *testing.T) {
+	i := newInstance(t, false)
+	testkit.Start(t, i.data)
+	const columns, rows = 100, 12
+	var file strings.Builder
+	file.WriteString("object_reference_id,mobile_number")
+	for n := range columns {
+		fmt.Fprintf(&file, ",metadata.%d%s", n, strings.Repeat("\x01", 10_000))
+	}
+	for n := range rows {
+		fmt.Fprintf(&file, "\nwide%d@example.com,98%08d%s", n, n, strings.Repeat(",", columns))
+	}
+	path := filepath.Join(t.TempDir(), "wide.csv")
+	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := i.run(t, "import", path)
+	if want := fmt.Sprintf("0 created, 0 updated, 0 skipped, %d rejected.", rows); got.status != 1 || !strings.Contains(got.stdout, want) {
+		t.Errorf("import: exit status %d, stdout %q, stderr %q; want 1 and %q", got.status, got.stdout, got.stderr, want)
+	}
+}
