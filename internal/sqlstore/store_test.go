@@ -73,6 +73,10 @@ var endOnly = []string{
 // sortsFew is the statements that sort: the few tokens of a customer.
 const sortsFew = `SELECT hash, expires_at FROM client_auth_tokens WHERE merchant_id = $1 AND customer_id = $2 `
 
+// fewRows is the statements that read a whole table which stays small: all endpoints,
+// each with one row of its merchant's chain.
+const fewRows = `SELECT merchant_id, id, url, types, `
+
 // checkPlans fails the test if a statement on a table that grows reads rows that
 // it does not need, or sorts what an index has in order.
 func checkPlans(t *testing.T, statements map[string]bool) {
@@ -91,10 +95,10 @@ func checkPlans(t *testing.T, statements map[string]bool) {
 		plan := MustQuery(t, db, "EXPLAIN QUERY PLAN "+query, args...)
 		t.Logf("%s\n\t%s", query, strings.Join(plan, "\n\t"))
 		for _, step := range plan {
-			if walks.MatchString(step) {
+			if walks.MatchString(step) && !strings.HasPrefix(query, fewRows) {
 				t.Errorf("%s\nreads a whole table: %s", query, step)
 			}
-			if wide.MatchString(step) && !slices.ContainsFunc(endOnly, func(start string) bool { return strings.HasPrefix(query, start) }) {
+			if wide.MatchString(step) && !strings.HasPrefix(query, fewRows) && !slices.ContainsFunc(endOnly, func(start string) bool { return strings.HasPrefix(query, start) }) {
 				t.Errorf("%s\nreads all rows of a merchant: %s", query, step)
 			}
 			if sorts.MatchString(step) && !strings.HasPrefix(query, sortsFew) {
