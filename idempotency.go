@@ -110,6 +110,9 @@ func appendText(buf []byte, s string) []byte {
 	return append(buf, s...)
 }
 
+// operationCreate is the operation of a create, which has no target.
+const operationCreate = "create"
+
 // writing is one request to write a customer.
 type writing struct {
 	Caller
@@ -123,6 +126,14 @@ type writing struct {
 	// attempt makes the change, with key in its transaction unless that is nil. It
 	// reports false if another write of the customer came first.
 	attempt func(key *IdempotencyRecord) (CustomerResult, bool, error)
+}
+
+// reference returns the reference that w is about, if it is not about an id.
+func (w writing) reference() string {
+	if w.operation == operationCreate {
+		return w.in.Reference.Value
+	}
+	return w.target
 }
 
 // writeAttempts bounds how often a write that loses a race against another write
@@ -216,6 +227,10 @@ func (s *Service) replay(ctx context.Context, w writing, key IdempotencyRecord) 
 	}
 	if result.Customer, err = s.open(ctx, w.Merchant, record); err != nil {
 		return CustomerResult{}, false, err
+	}
+	if result.Customer.Reference != w.reference() && string(result.Customer.ID) != w.target {
+		// The customer was erased, and an import has brought the id for somebody else.
+		return CustomerResult{}, false, errNoCustomer
 	}
 	err = s.issueNow(ctx, w.Merchant, w.Token, &result)
 	return result, err == nil, err

@@ -574,3 +574,43 @@ func TestImportOfAnExport(t *testing.T) {
 		diff(t, "a range", list(from, filter), list(to, filter))
 	}
 }
+
+// TestImportOfRepeatedRequests brings the id of a customer who was erased for somebody else. Who repeats a request that was
+// about the first with its idempotency key is not shown the second.
+func TestImportOfRepeatedRequests(t *testing.T) {
+	t.Parallel()
+	r, c := MustMerchantRig(t), caller(acme, grahak.ScopeWrite)
+	keyed := func(key string) grahak.WriteOptions { return grahak.WriteOptions{IdempotencyKey: key} }
+	anna := person("anna@example.com")
+	requests := map[string]func() (grahak.CustomerResult, error){
+		"create": func() (grahak.CustomerResult, error) { return r.CreateCustomer(t.Context(), c, anna, keyed("create")) },
+		"ensure": func() (grahak.CustomerResult, error) {
+			return r.EnsureCustomer(t.Context(), c, anna.Reference.Value, anna, false, keyed("ensure"))
+		},
+		"update": func() (grahak.CustomerResult, error) {
+			return r.UpdateCustomer(t.Context(), c, anna.Reference.Value, grahak.CustomerInput{FirstName: given("Anna")}, keyed("update"))
+		},
+	}
+	var id grahak.CustomerID
+	for _, name := range []string{"create", "ensure", "update"} {
+		for range 2 {
+			result, err := requests[name]()
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			id = result.Customer.ID
+		}
+	}
+	if _, err := r.EraseCustomer(t.Context(), c, string(id), grahak.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	state, _ := r.importer("brought", grahak.DuplicateFail).MustImport(t, grahak.ImportRow{Line: 1, ID: given(string(id)), Customer: person("bert@example.com")})
+	if state.Created != 1 {
+		t.Fatalf("the import has made %d customers, want 1", state.Created)
+	}
+	for name, again := range requests {
+		if result, err := again(); grahak.CodeOf(err) != grahak.CodeCustomerNotFound {
+			t.Errorf("%s, repeated: %q, %v, want no customer", name, result.Customer.Reference, err)
+		}
+	}
+}

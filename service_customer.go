@@ -37,7 +37,7 @@ func (s *Service) CreateCustomer(ctx context.Context, c Caller, in CustomerInput
 		return CustomerResult{}, err
 	}
 	result, err := s.write(ctx, writing{
-		Caller: c, WriteOptions: o, operation: "create", in: in, tryFirst: true,
+		Caller: c, WriteOptions: o, operation: operationCreate, in: in, tryFirst: true,
 		attempt: func(key *IdempotencyRecord) (CustomerResult, bool, error) {
 			result, err := s.create(ctx, c, p, o.Token, key)
 			return result, true, err
@@ -374,11 +374,13 @@ func (s *Service) openFound(ctx context.Context, m MerchantID, ref string, recor
 	return customer, err
 }
 
+var errNoCustomer = &Error{Code: CodeCustomerNotFound, Message: "There is no such customer."}
+
 // record is find without opening what is found. No customer has a reference
 // that breaks the rule for references, so such a ref is not looked up.
 func (s *Service) record(ctx context.Context, m MerchantID, ref string) (CustomerRecord, error) {
 	if ref == "" || !validReference(ref) {
-		return CustomerRecord{}, &Error{Code: CodeCustomerNotFound, Message: "There is no such customer."}
+		return CustomerRecord{}, errNoCustomer
 	}
 	index, err := s.sealer.Index(ctx, m, IndexReference, ref)
 	if err != nil {
