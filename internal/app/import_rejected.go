@@ -156,7 +156,8 @@ func (r *rejectedFile) resume(reader *rows.Reader, state grahak.ImportState, las
 		return 0, err
 	}
 	there := overlap(text, string(tail))
-	start := make([]byte, min(r.size, int64(len(header))))
+	begins := reader.RejectedStart()
+	start := make([]byte, min(r.size, int64(len(begins))))
 	if _, err := r.f.ReadAt(start, 0); err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
@@ -166,7 +167,7 @@ func (r *rejectedFile) resume(reader *rows.Reader, state grahak.ImportState, las
 		if text != "" && earlier == 0 {
 			text = strings.TrimPrefix(text, header) // write puts it there
 		}
-	case !strings.HasPrefix(header, string(start)), earlier == 0 && before > 0, !r.endsLine(before):
+	case !strings.HasPrefix(begins, string(start)), earlier == 0 && before > 0, !r.endsLine(before):
 		return 0, fmt.Errorf("%s is not the file of the rows that this import has rejected before: give that one, or a name that is free", r.f.Name())
 	}
 	if there == len(text) {

@@ -25,6 +25,14 @@ func (d *Reader) RejectedHeader() string {
 	return b.String()
 }
 
+// RejectedStart returns what every file of rejected rows of d's begins with.
+func (d *Reader) RejectedStart() string {
+	if d.Format == CSV {
+		return d.RejectedHeader()
+	}
+	return `{"` + rejectedLine + `":`
+}
+
 // Rejected returns row, which d has read, as it stands in a file of rejected rows:
 // as it was, with its line and the reason before it. A Reader takes such a file as
 // one with the rows themselves.

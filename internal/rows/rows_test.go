@@ -320,3 +320,21 @@ func TestMask(t *testing.T) {
 		}
 	}
 }
+
+// TestRejectedStart holds that a file of rejected rows is known by how it begins.
+func TestRejectedStart(t *testing.T) {
+	for _, text := range []string{"object_reference_id,mobile_number\na,x\n", `{"object_reference_id":"a"}` + "\n", "{\n" + `{"object_reference_id":"a"}` + "\n"} {
+		d, err := rows.NewReader(strings.NewReader(text), rows.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, err := d.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		start, file := d.RejectedStart(), d.RejectedHeader()+d.Rejected(row, "It is missing.")
+		if start == "" || strings.HasPrefix(text, start) || !strings.HasPrefix(file, start) {
+			t.Errorf("a file of rejected rows begins with %q, and one is %q", start, file)
+		}
+	}
+}
