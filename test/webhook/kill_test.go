@@ -89,8 +89,7 @@ func (l *load) write(ctx context.Context, c *client, random *rand.Rand) {
 func (r *receiver) subscriptions(t *testing.T, i *instance, merchants []merchant) (hooks []*hook) {
 	t.Helper()
 	late := func(_ http.ResponseWriter, req *http.Request, _ delivery) int {
-		hold(req, rand.N(20*time.Millisecond))
-		return http.StatusOK
+		return hold(req, rand.N(60*time.Millisecond))
 	}
 	for _, m := range merchants {
 		hooks = append(hooks, r.MustHook(t, i, m, "all", late),

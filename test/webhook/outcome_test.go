@@ -41,17 +41,18 @@ func raw(text string, result int) answering {
 
 // slow takes the event after a while.
 func slow(_ http.ResponseWriter, r *http.Request, _ delivery) int {
-	hold(r, 1500*time.Millisecond)
-	return http.StatusOK
+	return hold(r, 1500*time.Millisecond)
 }
 
-// hold returns after d, or when the sender is gone.
-func hold(r *http.Request, d time.Duration) {
+// hold takes the event after d, and does not if the sender is gone before.
+func hold(r *http.Request, d time.Duration) int {
 	over := time.NewTimer(d)
 	defer over.Stop()
 	select {
 	case <-over.C:
+		return http.StatusOK
 	case <-r.Context().Done():
+		return silent
 	}
 }
 
