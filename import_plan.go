@@ -84,7 +84,7 @@ func (s *Service) planImport(ctx context.Context, c Caller, rule OnDuplicate, ro
 	}
 	err = p.each(func(i int, r *plannedRow) (err error) {
 		r.ImportRow, r.event = &rows[i], EventID(events[i])
-		if r.check(p.now, s.countryCode); r.faults != nil {
+		if r.check(p.now, s.countryCode, rule); r.faults != nil {
 			return nil
 		}
 		switch {
@@ -123,8 +123,9 @@ func (p *importPlan) each(fn func(i int, r *plannedRow) error) error {
 	return errors.Join(errs...)
 }
 
-// check validates the row by itself.
-func (r *plannedRow) check(now time.Time, countryCode string) {
+// check validates the row by itself. What only a new customer needs is no fault of a
+// row that may be an update.
+func (r *plannedRow) check(now time.Time, countryCode string, rule OnDuplicate) {
 	if r.Broken != "" {
 		r.fault(FieldRow, r.Broken)
 		return
@@ -134,14 +135,18 @@ func (r *plannedRow) check(now time.Time, countryCode string) {
 	}
 	var profile Profile
 	profile, r.refused = NewProfile(r.Customer, countryCode)
-	var invalid *Error
-	if errors.As(r.refused, &invalid) && slices.Contains(invalid.Fields, FieldReference) {
-		r.invalid(r.refused)
-	}
 	created, updated := r.time(FieldCreatedAt, r.CreatedAt, now), r.time(FieldUpdatedAt, r.UpdatedAt, now)
-	switch {
-	case r.faults != nil:
+	invalid := r.invalidFaults(r.refused)
+	byReference := func(f ImportFault) bool { return f.Field == FieldReference }
+	if r.faults != nil || slices.ContainsFunc(invalid, byReference) {
+		for _, f := range invalid {
+			if rule != DuplicateUpdate || f.Reason != reasonMissing || byReference(f) {
+				r.faults = append(r.faults, f)
+			}
+		}
 		return
+	}
+	switch {
 	case created.IsZero() && updated.IsZero():
 		created, updated = now, now
 	case created.IsZero():
@@ -197,11 +202,6 @@ func validBroughtID(s string) bool {
 
 func (r *plannedRow) fault(field Field, reason string) {
 	r.faults = append(r.faults, ImportFault{Line: r.Line, Field: field, Reason: reason})
-}
-
-// invalid notes the faults of a [CodeInvalidField] error.
-func (r *plannedRow) invalid(err error) {
-	r.faults = append(r.faults, r.invalidFaults(err)...)
 }
 
 // invalidFaults returns the faults of a [CodeInvalidField] error.

@@ -210,6 +210,12 @@ func TestImportRejects(t *testing.T) {
 		{id("cth_a b"), []string{badID}},
 		{id("cth_é"), []string{badID}},
 		{with(func(r *grahak.ImportRow) { r.ID.Malformed = true }), []string{badID}},
+		{with(func(r *grahak.ImportRow) {
+			r.ID, r.CreatedAt, r.Customer.Reference, r.Customer.MobileNumber, r.Customer.Email = given("x"), given("y"), given(""), given("z"), given("@")
+		}), []string{
+			badID, "created_at: " + badTime, "reference: It is missing.", "mobile_number: It is not 1 to 16 digits.",
+			"email_address: It is not an e-mail address of at most 128 characters.",
+		}},
 		{times("yesterday", ""), []string{"created_at: " + badTime}},
 		{times("2020-01-01 00:00:00", "2020-01-01"), []string{"created_at: " + badTime, "updated_at: " + badTime}},
 		{times("1999-12-31T23:59:59.999999Z", ahead), []string{"created_at: " + farTime, "updated_at: " + farTime}},
@@ -230,7 +236,7 @@ func TestImportRejects(t *testing.T) {
 	}
 	state, faults := r.importer("a", grahak.DuplicateFail).MustImport(t, rows...)
 	diff(t, "faults", want, faultsOf(faults))
-	diff(t, "counts", [5]int64{21, 2, 0, 0, 19}, counts(state))
+	diff(t, "counts", [5]int64{22, 2, 0, 0, 20}, counts(state))
 	if events := r.MustEvents(t, acme); len(events) != 1+1+2 {
 		t.Errorf("there are %d events", len(events))
 	}

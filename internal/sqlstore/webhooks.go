@@ -234,7 +234,7 @@ func (s *portable) ReleaseWebhook(ctx context.Context, m grahak.MerchantID, id g
 
 // WebhookWaiting implements [grahak.WebhookStore].
 func (s *portable) WebhookWaiting(ctx context.Context, m grahak.MerchantID, id grahak.WebhookID) (waiting map[grahak.CustomerID]time.Time, err error) {
-	err = s.vitalRead(ctx, func(r conn) error {
+	err = s.read(ctx, func(r conn) error {
 		waiting = make(map[grahak.CustomerID]time.Time)
 		return r.query(func(row row) error {
 			var customer string
@@ -252,7 +252,7 @@ func (s *portable) WebhookWaiting(ctx context.Context, m grahak.MerchantID, id g
 // Nor may it take the index on next_at for a customer's earliest event, which is
 // why that is not compared as it is.
 func (s *portable) WebhookRetries(ctx context.Context, m grahak.MerchantID, id grahak.WebhookID, due time.Time, limit int) (list []grahak.WebhookRetry, err error) {
-	err = s.vitalRead(ctx, func(r conn) error {
+	err = s.read(ctx, func(r conn) error {
 		list, err = queryAll(r, scanRetry, `SELECT r.position, r.event_id, r.customer_id, r.attempts, r.first_at, r.next_at,
 			coalesce((SELECT e.type FROM events AS e WHERE e.merchant_id = r.merchant_id AND e.position = r.position), ''),
 			(SELECT e.changed FROM events AS e WHERE e.merchant_id = r.merchant_id AND e.position = r.position),
