@@ -339,6 +339,7 @@ func TestMetrics(t *testing.T) {
 		"grahak_store_queue_writes",
 		"grahak_store_wal_bytes",
 		"grahak_webhook_attempt_duration_seconds",
+		"grahak_webhook_lag_seconds",
 	}
 	if diff := cmp.Diff(wantNames, slices.Sorted(maps.Keys(names))); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
