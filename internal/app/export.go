@@ -28,8 +28,18 @@ type Export struct {
 	Out  io.Writer
 }
 
+// UnreadError is why customers could not be read for an export, as opposed to why
+// they could not be written.
+type UnreadError struct{ Err error }
+
+// Error is that of Err.
+func (e UnreadError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e UnreadError) Unwrap() error { return e.Err }
+
 // Export writes all customers of a merchant, beside servers that go on writing, and
-// returns how many. Errors are one sentence.
+// returns how many. Errors are one sentence; those of reading are an [UnreadError].
 func (d *Data) Export(ctx context.Context, e Export, progress func(done, total int64)) (n int64, err error) {
 	_, total, err := d.Store.Customers(ctx, e.Caller.Merchant, grahak.CustomerRange{}, 1, 0)
 	if err != nil {
@@ -99,8 +109,11 @@ func (d *Data) export(ctx context.Context, e Export, w io.Writer, progress func(
 	}
 	var writer *rows.Writer
 	for p := range pages {
-		if p.err != nil {
+		switch {
+		case p.err != nil && ctx.Err() != nil:
 			return n, p.err
+		case p.err != nil:
+			return n, UnreadError{p.err}
 		}
 		if writer == nil {
 			if writer, err = rows.NewWriter(out, e.Format); err != nil {

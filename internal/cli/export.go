@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"grahak/internal/app"
@@ -34,8 +35,11 @@ func (c exportCmd) Run(ctx context.Context, std Streams) error {
 			Caller: c.caller(), Format: rows.Format(c.Format), Gzip: c.Gzip, Path: c.Output, Out: std.Out,
 		}, bar.set)
 		bar.finish()
+		if unread := (app.UnreadError{}); errors.As(err, &unread) {
+			return unreadable(unread.Err)
+		}
 		if err != nil {
-			return unreadable(err)
+			return err
 		}
 		if c.Output != "" {
 			_, err = fmt.Fprintf(std.Out, "Wrote %s: %s.\n", c.Output, count(n, "customer"))

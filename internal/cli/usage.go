@@ -32,6 +32,7 @@ var rewording = []struct {
 	{regexp.MustCompile(`^(-\S+): expected \S+ value but got .*$`), `$1 needs a value`},
 	{regexp.MustCompile(`^(-\S+): expected a valid \d+ bit int but got ("[^"]*")`), `$1: $2 is not a whole number`},
 	{regexp.MustCompile(`^(-\S+): bool value must be .* but got ("[^"]*")`), `$1: $2 is neither true nor false`},
+	{regexp.MustCompile(`( must be one of )"",`), `$1`},
 	{regexp.MustCompile(`^missing flags: `), `missing `},
 	{regexp.MustCompile(`^expected "(<.*>)"$`), `missing $1`},
 	{regexp.MustCompile(`^unexpected argument (\S+)`), `unexpected argument "$1"`},

@@ -297,7 +297,7 @@ func TestStuckRotation(t *testing.T) {
 	}
 	next.Stop(t)
 
-	for _, command := range []string{"customer get " + damaged.ID, "customer list --count 100 --offset 100", "customer export c7"} {
+	for _, command := range []string{"customer get " + damaged.ID, "customer list --count 100 --offset 100", "customer export c7", "export"} {
 		run(t, append(strings.Fields(command), "-m", "demo", "--data", s.Data)...).refused(t, 1,
 			`customer `+damaged.ID+` of merchant demo: .* does not open.*; erase the customer by its own id \(cst_…\) and have it created again, or restore a backup$`)
 	}
