@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -60,6 +61,9 @@ func (d *Data) openSQLite(ctx context.Context, log *slog.Logger) (err error) {
 	folder := d.data.Folder()
 	if info, err := os.Stat(folder); err == nil && !info.IsDir() {
 		return fmt.Errorf("the data folder %s is a file: give a folder with --data", folder)
+	}
+	if _, err := os.Stat(d.data.Database()); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("this user may not read the data folder %s: run the command as the user that the server runs as", folder)
 	}
 	d.SQLite, err = sqlstore.OpenSQLite(ctx, sqlstore.SQLiteConfig{Path: d.data.Database(), LockWait: operatorLockWait, Beside: true, Logger: log})
 	if errors.Is(err, sqlstore.ErrNoStore) {

@@ -203,7 +203,8 @@ func (d *Reader) header() error {
 	case err != nil:
 		return err
 	case broken != whole:
-		return fmt.Errorf("the header in line %d cannot be read: %s", line, broken)
+		why := strings.ToLower(string(broken[:1])) + strings.TrimSuffix(string(broken[1:]), ".")
+		return fmt.Errorf("the header in line %d cannot be read, because %s: give CSV in UTF-8 with a header, or NDJSON", line, why)
 	}
 	var unknown []string
 	seen := make(map[string]bool, len(d.spans))
