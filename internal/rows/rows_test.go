@@ -233,7 +233,7 @@ func TestRefused(t *testing.T) {
 		"missing":             {"first_name\nAsha\n", "the header lacks object_reference_id and mobile_number, which every customer has: add what is missing"},
 		"no number":           {"object_reference_id\na\n", "the header lacks mobile_number, which every customer has: add what is missing"},
 		"twice":               {"object_reference_id,mobile_number,object_reference_id\n", `the column "object_reference_id" is there twice: keep one`},
-		"a broken header":     {"object_reference_id,\"mobile_number\n", "the header in line 1 cannot be read: " + unclosed},
+		"a broken header":     {"object_reference_id,\"mobile_number\n", "the header in line 1 cannot be read, because a field begins with a quotation mark, and none ends it: give CSV in UTF-8 with a header, or NDJSON"},
 		"unknown keys":        {`{"object_reference_id":"a","mobile_number":"1","shoe":44}`, `unknown keys "shoe"` + known},
 		"an object over many": {"{\n\"object_reference_id\":\"a\"\n}\n", "none of the first 3 rows is NDJSON, which has a JSON object on every line; line 1: " + noObject},
 		"no rows of CSV":      {"object_reference_id,mobile_number\n" + strings.Repeat("some prose\n", 60), "none of the first 50 rows is CSV with the columns of its header; line 2: " + fields},
