@@ -60,11 +60,13 @@ func (s *Service) Authenticate(ctx context.Context, cred Credential) (Access, er
 	if cred.Key == "" || len(cred.Key) > MaxImportedKey || mistypedKey(cred.Key) {
 		return s.RefuseCredential(cred, RefusalMalformed)
 	}
-	now := s.clock.Now()
-	record, a, err := s.accessRecord(ctx, cred, now)
+	record, a, err := s.accessRecord(ctx, cred, s.clock.Now())
 	if err != nil {
 		return a, err
 	}
+	// The store may have taken long, and the limits must not be asked for what was
+	// then: what others have used since would look like a debt.
+	now := s.clock.Now()
 	// To refuse what is known to be a key costs nothing: it counts as a failure, but
 	// it is always told.
 	refuse := func(id KeyID, why Refusal) (Access, error) {

@@ -392,6 +392,21 @@ func TestManyUnknownKeys(t *testing.T) {
 	diff(t, "look-ups", int64(burst), l.store.accesses.Load())
 }
 
+// A request that the store has held up, as in an outage, is not refused for what others
+// of its merchant have asked meanwhile.
+func TestHeldUpIsNotLimited(t *testing.T) {
+	t.Parallel()
+	l := MustLimited(t, grahak.Limits{Key: 2, Merchant: 2})
+	_, seen := l.MustKey(t, acme, grahak.KeySpec{})
+	_, unseen := l.MustKey(t, acme, grahak.KeySpec{})
+	diff(t, "a key", grahak.Code(""), l.code(t, seen, here))
+	l.store.enter = func() {
+		l.clock.Advance(10 * time.Second)
+		diff(t, "a key that was seen", grahak.Code(""), l.code(t, seen, here))
+	}
+	diff(t, "a key whose look-up took long", grahak.Code(""), l.code(t, unseen, here))
+}
+
 // That there is no such key is remembered for less than two seconds, even while nothing
 // changes.
 func TestUnknownIsForgotten(t *testing.T) {

@@ -97,13 +97,14 @@ func (d *deployment) MustKey(t testing.TB, merchant string) (key apiKey) {
 	return key
 }
 
-// node starts a server on the database, by way of url unless that is empty.
+// node starts a server on the database, by way of url unless that is empty. What
+// asks it with wrong keys again and again is not to have others refused.
 func (d *deployment) node(t testing.TB, url string, args ...string) *testkit.Server {
 	t.Helper()
 	if url == "" {
 		url = d.database
 	}
-	return testkit.Start(t, t.TempDir(), append([]string{"--env", "production", "--database-url", url, "--master-key-file", d.masterKey}, args...)...)
+	return testkit.Start(t, t.TempDir(), append([]string{"--env", "production", "--database-url", url, "--master-key-file", d.masterKey, "--rate-limit-failed", "0"}, args...)...)
 }
 
 // query returns the rows of a query of the database.

@@ -31,7 +31,7 @@ import (
 func TestMain(m *testing.M) {
 	// The tests mostly wait for what takes its time, however many processors there are.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "16"); err != nil {
+	if err := flag.Set("test.parallel", "10"); err != nil {
 		panic(err)
 	}
 	os.Exit(postgres.Main(func() int { return testkit.Main(m) }))
@@ -78,7 +78,8 @@ var engines = map[string]func(t *testing.T) *instance{
 		}
 		i := &instance{
 			flags: []string{"--database-url", database, "--master-key-file", masterKey},
-			serve: []string{"--env", "production", "--webhook-allow", "127.0.0.1"},
+			// Many instances share the cluster.
+			serve: []string{"--env", "production", "--webhook-allow", "127.0.0.1", "--database-connections", "8"},
 			query: func(t testing.TB, query string) []string {
 				t.Helper()
 				return c.QueryText(t, database, query)
