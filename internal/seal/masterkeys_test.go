@@ -291,3 +291,21 @@ func TestCloseEndsReading(t *testing.T) {
 		}
 	})
 }
+
+// The end of a reading is never taken for its taking long, however late those who wait
+// for it come to run.
+func TestReadingThatEnds(t *testing.T) {
+	t.Parallel()
+	key := MustKeys(t, 1)[0]
+	for range 300 {
+		source := new(keySource)
+		source.set(nil, 0, key)
+		m := seal.NewMasterKeys(source.read, time.Hour)
+		var group sync.WaitGroup
+		for range 16 {
+			group.Go(func() { wantKnown(t, "of a quick source", m, key) })
+		}
+		group.Wait()
+		m.Close()
+	}
+}
