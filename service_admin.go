@@ -94,7 +94,7 @@ func (s *Service) newAPIKey(m MerchantID, secret string, spec KeySpec, now time.
 		return APIKey{}, Errorf(CodeInvalidKey, "A key's label has at most %d characters and no control characters.", MaxName)
 	case spec.Scope != ScopeRead && spec.Scope != ScopeWrite:
 		return APIKey{}, Errorf(CodeInvalidKey, "A key's scope is read or write.")
-	case !spec.ExpiresAt.IsZero() && !spec.ExpiresAt.After(now):
+	case !spec.ExpiresAt.IsZero() && !spec.ExpiresAt.Truncate(time.Microsecond).After(now): // as it is stored
 		return APIKey{}, Errorf(CodeInvalidKey, "The key would expire in the past: give a later time.")
 	}
 	id, err := newID("key_", s.keyTicks.at(now), s.random)

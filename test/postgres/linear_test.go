@@ -326,19 +326,25 @@ func (h *history) call(t *testing.T, random *rand.Rand, reference string, tags m
 	begin := time.Since(h.begun)
 	out := told{unknown: true}
 	var tag string
+	twin := told{}
 	if c.keyed && random.IntN(2) == 0 {
-		// Somebody else does the same at the same time, and is told at last.
+		// Somebody else does the same at the same time.
 		var other sync.WaitGroup
 		node := random.IntN(len(h.nodes))
-		other.Go(func() { _, _ = h.send(t, node, method, path, values, header) })
+		other.Go(func() { twin, _ = h.send(t, node, method, path, values, header) })
 		out, tag = h.send(t, random.IntN(len(h.nodes)), method, path, values, header)
 		other.Wait()
-		out.repeated = true
+		out.repeated, twin.repeated = true, true
 	}
 	for try := 0; out.unknown && (try == 0 || c.keyed && try < 8); try++ {
 		repeated := out.repeated || try > 0
 		out, tag = h.send(t, random.IntN(len(h.nodes)), method, path, values, header)
 		out.repeated = repeated
+	}
+	// What was refused leaves the key to whoever comes next: then it is the other who
+	// did it, if anybody.
+	if !out.unknown && out.status != http.StatusOK && (twin.unknown || twin.status == http.StatusOK) {
+		out = twin
 	}
 	end := time.Since(h.begun)
 	if out.unknown {
