@@ -40,6 +40,12 @@ const (
 	CodeEventsExpired      Code = "events_expired"
 	CodeInvalidImport      Code = "invalid_import"
 	CodeImportConflict     Code = "import_conflict"
+	CodeInvalidOperator    Code = "invalid_operator"
+	CodeOperatorExists     Code = "operator_exists"
+	CodeOperatorNotFound   Code = "operator_not_found"
+	CodeLastOwner          Code = "last_owner"
+	CodeLoginRefused       Code = "login_refused"
+	CodeNoSession          Code = "no_session"
 
 	CodePreconditionFailed    Code = "precondition_failed"
 	CodeIdempotencyMismatch   Code = "idempotency_mismatch"
@@ -66,6 +72,7 @@ func Codes() []Code {
 		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
 		CodeInvalidWebhook, CodeWebhookNotFound, CodeWebhooksFull, CodeWebhookDisabled,
 		CodeEventsExpired, CodeInvalidImport, CodeImportConflict,
+		CodeInvalidOperator, CodeOperatorExists, CodeOperatorNotFound, CodeLastOwner, CodeLoginRefused, CodeNoSession,
 		CodePreconditionFailed, CodeIdempotencyMismatch, CodeIdempotencyInProgress,
 	}
 }
