@@ -19,7 +19,27 @@ const (
 	// scopeOperator is not a key's: it is what operators have, over merchants,
 	// keys and IP lists as well.
 	scopeOperator Scope = "operator"
+
+	// Nor are these: they are what a visitor of the dashboard has, by the role.
+	scopeViewer = Scope(RoleViewer)
+	scopeAdmin  = Scope(RoleAdmin)
+	scopeOwner  = Scope(RoleOwner)
 )
+
+// covers reports whether who has scope s may do all that another one allows.
+func (s Scope) covers(other Scope) bool {
+	switch s {
+	case scopeOperator:
+		return true
+	case scopeOwner:
+		return other != scopeOperator
+	case scopeAdmin:
+		return other == scopeViewer || other == ScopeRead || other == ScopeWrite
+	case ScopeWrite:
+		return other == ScopeRead
+	}
+	return false
+}
 
 // KeyHash is the SHA-256 of an API key. Our keys have 178 bits of entropy, so a
 // plain hash is enough to store them by; an imported key is as hard to guess as

@@ -29,8 +29,7 @@ type Caller struct {
 // may returns a [CodeInsufficientScope] error unless the caller's scope covers
 // scope.
 func (c Caller) may(scope Scope) error {
-	switch {
-	case c.Scope == scope, c.Scope == scopeOperator, c.Scope == ScopeWrite && scope == ScopeRead:
+	if c.Scope == scope || c.Scope.covers(scope) {
 		return nil
 	}
 	return &Error{Code: CodeInsufficientScope, Message: "The caller's scope does not cover this."}
