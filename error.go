@@ -33,6 +33,7 @@ const (
 	CodeIPEntryNotFound    Code = "ip_entry_not_found"
 	CodeIPListEmpty        Code = "ip_list_empty"
 	CodeIPListFull         Code = "ip_list_full"
+	CodeNotConfirmed       Code = "not_confirmed"
 	CodeInvalidWebhook     Code = "invalid_webhook"
 	CodeWebhookNotFound    Code = "webhook_not_found"
 	CodeWebhooksFull       Code = "webhooks_full"
@@ -69,7 +70,7 @@ func Codes() []Code {
 		CodeInvalidAPIKey, CodeIPNotWhitelisted, CodeInsufficientScope, CodeTooManyRequests, CodeTokenNotFound,
 		CodeInvalidMerchant, CodeMerchantExists, CodeMerchantNotFound,
 		CodeInvalidKey, CodeKeyExists, CodeKeyNotFound,
-		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull,
+		CodeInvalidIPEntry, CodeIPEntryExists, CodeIPEntryNotFound, CodeIPListEmpty, CodeIPListFull, CodeNotConfirmed,
 		CodeInvalidWebhook, CodeWebhookNotFound, CodeWebhooksFull, CodeWebhookDisabled,
 		CodeEventsExpired, CodeInvalidImport, CodeImportConflict,
 		CodeInvalidOperator, CodeOperatorExists, CodeOperatorNotFound, CodeLastOwner, CodeLoginRefused, CodeNoSession,

@@ -182,19 +182,6 @@ func (s *Service) AddIPEntry(ctx context.Context, c Caller, address, label strin
 	})
 }
 
-// RemoveIPEntry takes an address or network off the merchant's IP list. Codes:
-// [CodeInvalidIPEntry], [CodeIPEntryNotFound], [CodeIPListEmpty],
-// [CodeMerchantNotFound].
-func (s *Service) RemoveIPEntry(ctx context.Context, c Caller, address string) error {
-	p, err := ParseIPEntry(address)
-	if err != nil {
-		return err
-	}
-	return s.change(c, EventIPEntryRemoved, p.String(), s.now(), func(e Event) error {
-		return s.store.RemoveIPEntry(ctx, c.Merchant, p, e)
-	})
-}
-
 // IPList returns the merchant, whose IPMode is what the list does, and its
 // entries in the order they were added. Code: [CodeMerchantNotFound].
 func (s *Service) IPList(ctx context.Context, c Caller) (Merchant, []IPEntry, error) {
@@ -207,17 +194,6 @@ func (s *Service) IPList(ctx context.Context, c Caller) (Merchant, []IPEntry, er
 	}
 	entries, err := s.store.IPList(ctx, c.Merchant)
 	return m, entries, err
-}
-
-// SetIPMode sets what the merchant's IP list does. Codes: [CodeInvalidIPEntry]
-// for an unknown mode, [CodeIPListEmpty], [CodeMerchantNotFound].
-func (s *Service) SetIPMode(ctx context.Context, c Caller, mode IPMode) error {
-	if mode != IPModeOff && mode != IPModeReport && mode != IPModeEnforce {
-		return Errorf(CodeInvalidIPEntry, "The mode is off, report or enforce.")
-	}
-	return s.change(c, EventIPModeChanged, string(mode), s.now(), func(e Event) error {
-		return s.store.SetIPMode(ctx, c.Merchant, mode, e)
-	})
 }
 
 // TestIP says what the merchant's IP list makes of an address. Codes:

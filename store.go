@@ -358,14 +358,14 @@ type IPListStore interface {
 	// [CodeIPListFull] beyond [MaxIPEntries], [CodeMerchantNotFound].
 	AddIPEntry(ctx context.Context, m MerchantID, entry IPEntry, e Event) error
 	// RemoveIPEntry deletes an entry. Codes: [CodeIPEntryNotFound],
-	// [CodeIPListEmpty] if it is the last one and the mode is enforce,
-	// [CodeMerchantNotFound].
-	RemoveIPEntry(ctx context.Context, m MerchantID, p netip.Prefix, e Event) error
+	// [CodeIPListEmpty] if it is the last one and the mode is enforce, unless evenLast
+	// is set, [CodeMerchantNotFound].
+	RemoveIPEntry(ctx context.Context, m MerchantID, p netip.Prefix, evenLast bool, e Event) error
 	// IPList returns the merchant's entries in the order they were added.
 	IPList(ctx context.Context, m MerchantID) ([]IPEntry, error)
 	// SetIPMode sets what the list does. Codes: [CodeIPListEmpty] if mode is
-	// enforce and the list is empty, [CodeMerchantNotFound].
-	SetIPMode(ctx context.Context, m MerchantID, mode IPMode, e Event) error
+	// enforce and the list is empty, unless evenEmpty is set, [CodeMerchantNotFound].
+	SetIPMode(ctx context.Context, m MerchantID, mode IPMode, evenEmpty bool, e Event) error
 }
 
 // WebhookStore keeps the merchants' endpoints, what is not delivered to them, and

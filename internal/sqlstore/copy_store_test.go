@@ -59,7 +59,7 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 		must(t, s.RotateKey(t.Context(), m, "key_2", at.Add(24*time.Hour), next, event(grahak.EventKeyRotated, "key_2")))
 		must(t, s.TouchKeys(t.Context(), map[grahak.KeyRef]time.Time{{Merchant: m, Key: "key_3"}: at.Add(time.Minute)}))
 	}
-	must(t, s.SetIPMode(t.Context(), acme, grahak.IPModeReport, event(grahak.EventIPModeChanged, "report")))
+	must(t, s.SetIPMode(t.Context(), acme, grahak.IPModeReport, false, event(grahak.EventIPModeChanged, "report")))
 	must(t, s.DisableMerchant(t.Context(), disabled, at.Add(time.Hour), event(grahak.EventMerchantDisabled, "")))
 
 	MustFill(t, s, 0, copyOrdered)

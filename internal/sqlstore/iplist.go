@@ -35,7 +35,7 @@ func (s *portable) AddIPEntry(ctx context.Context, m grahak.MerchantID, entry gr
 }
 
 // RemoveIPEntry implements [grahak.IPListStore].
-func (s *portable) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p netip.Prefix, e grahak.Event) error {
+func (s *portable) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p netip.Prefix, evenLast bool, e grahak.Event) error {
 	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		owner, err := merchant(tx, m)
 		if err != nil {
@@ -50,7 +50,7 @@ func (s *portable) RemoveIPEntry(ctx context.Context, m grahak.MerchantID, p net
 		}
 		if count, err := countIPEntries(tx, m); err != nil {
 			return err
-		} else if count == 1 && owner.IPMode == grahak.IPModeEnforce {
+		} else if count == 1 && owner.IPMode == grahak.IPModeEnforce && !evenLast {
 			return grahak.Errorf(grahak.CodeIPListEmpty, "%s is the last entry and the list is enforced, so that nobody could call any more: add another first, or set the mode to report or off.", p)
 		}
 		_, err = tx.exec(`DELETE FROM ip_list WHERE merchant_id = $1 AND prefix = $2`, string(m), p.String())
@@ -77,7 +77,7 @@ func scanIPEntry(row row) (entry grahak.IPEntry, err error) {
 }
 
 // SetIPMode implements [grahak.IPListStore].
-func (s *portable) SetIPMode(ctx context.Context, m grahak.MerchantID, mode grahak.IPMode, e grahak.Event) error {
+func (s *portable) SetIPMode(ctx context.Context, m grahak.MerchantID, mode grahak.IPMode, evenEmpty bool, e grahak.Event) error {
 	return s.changeAccess(ctx, m, e, func(tx tx) error {
 		if _, err := merchant(tx, m); err != nil {
 			return err
@@ -86,7 +86,7 @@ func (s *portable) SetIPMode(ctx context.Context, m grahak.MerchantID, mode grah
 		if err != nil {
 			return err
 		}
-		if mode == grahak.IPModeEnforce && count == 0 {
+		if mode == grahak.IPModeEnforce && count == 0 && !evenEmpty {
 			return grahak.Errorf(grahak.CodeIPListEmpty, "The list is empty, so that nobody could call any more: add an address first with `grahak iplist add`.")
 		}
 		n, err := tx.exec(`UPDATE merchants SET ip_mode = $1 WHERE id = $2 AND ip_mode <> $1`, string(mode), string(m))

@@ -181,7 +181,7 @@ func TestPostgresOrderLag(t *testing.T) {
 	}
 	// A clock that was set back makes no event younger than none.
 	e := grahak.Event{ID: "evt_mode", Type: grahak.EventIPModeChanged, At: clock.Now()}
-	must(t, s.SetIPMode(t.Context(), "first", grahak.IPModeReport, e))
+	must(t, s.SetIPMode(t.Context(), "first", grahak.IPModeReport, false, e))
 	clock.Advance(-time.Hour)
 	wantLag("an event of the future", 0)
 }

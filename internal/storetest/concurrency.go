@@ -204,7 +204,7 @@ func removalsOfLastEntries(r *rig) {
 	r.MustMode(own, grahak.IPModeEnforce)
 	errs := r.together(entries, func(r *rig, i int) error {
 		p := netip.MustParsePrefix(fmt.Sprintf("203.0.113.%d/32", i))
-		return r.store.RemoveIPEntry(r.Context(), own, p, r.event(grahak.EventIPEntryRemoved, p.String(), 0))
+		return r.store.RemoveIPEntry(r.Context(), own, p, false, r.event(grahak.EventIPEntryRemoved, p.String(), 0))
 	})
 	r.wantOutcomes(errs, map[grahak.Code]int{"": entries - 1, grahak.CodeIPListEmpty: 1})
 	got := r.MustState(own)
@@ -221,9 +221,9 @@ func enforceAgainstRemove(r *rig) {
 		entry := r.MustEntry(m, "203.0.113.0/24")
 		errs := r.together(2, func(r *rig, i int) error {
 			if i == 0 {
-				return r.store.SetIPMode(r.Context(), m, grahak.IPModeEnforce, r.event(grahak.EventIPModeChanged, "enforce", 0))
+				return r.store.SetIPMode(r.Context(), m, grahak.IPModeEnforce, false, r.event(grahak.EventIPModeChanged, "enforce", 0))
 			}
-			return r.store.RemoveIPEntry(r.Context(), m, entry.Prefix, r.event(grahak.EventIPEntryRemoved, entry.Prefix.String(), 0))
+			return r.store.RemoveIPEntry(r.Context(), m, entry.Prefix, false, r.event(grahak.EventIPEntryRemoved, entry.Prefix.String(), 0))
 		})
 		r.wantOutcomes(errs, map[grahak.Code]int{"": 1, grahak.CodeIPListEmpty: 1})
 		if got := r.MustState(m); got.Merchant.IPMode == grahak.IPModeEnforce && len(got.IPList) == 0 {

@@ -333,10 +333,10 @@ func everyChange(r *rig) {
 			return r.store.AddIPEntry(ctx, own, entry, e)
 		}},
 		{"SetIPMode", r.event(grahak.EventIPModeChanged, "report", 0), true, func(e grahak.Event) error {
-			return r.store.SetIPMode(ctx, own, grahak.IPModeReport, e)
+			return r.store.SetIPMode(ctx, own, grahak.IPModeReport, false, e)
 		}},
 		{"RemoveIPEntry", r.event(grahak.EventIPEntryRemoved, entry.Prefix.String(), 0), true, func(e grahak.Event) error {
-			return r.store.RemoveIPEntry(ctx, own, entry.Prefix, e)
+			return r.store.RemoveIPEntry(ctx, own, entry.Prefix, false, e)
 		}},
 		{"DisableMerchant", r.event(grahak.EventMerchantDisabled, "", 0), true, func(e grahak.Event) error {
 			return r.store.DisableMerchant(ctx, own, r.now(), e)
@@ -374,7 +374,7 @@ func noChange(r *rig) {
 		perform func(at time.Time, e grahak.Event) error
 	}{
 		{"SetIPMode", func(_ time.Time, e grahak.Event) error {
-			return r.store.SetIPMode(ctx, own, grahak.IPModeEnforce, e)
+			return r.store.SetIPMode(ctx, own, grahak.IPModeEnforce, false, e)
 		}},
 		{"RevokeKey", func(at time.Time, e grahak.Event) error { return r.store.RevokeKey(ctx, own, k.ID, at, e) }},
 		{"DisableMerchant", func(at time.Time, e grahak.Event) error { return r.store.DisableMerchant(ctx, own, at, e) }},

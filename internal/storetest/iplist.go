@@ -48,7 +48,7 @@ func ipListRemove(r *rig) {
 	remove := func(entry grahak.IPEntry, want ...grahak.IPEntry) {
 		r.Helper()
 		event := r.event(grahak.EventIPEntryRemoved, entry.Prefix.String(), 0)
-		r.must(r.store.RemoveIPEntry(r.Context(), own, entry.Prefix, event))
+		r.must(r.store.RemoveIPEntry(r.Context(), own, entry.Prefix, false, event))
 		list, err := r.store.IPList(r.Context(), own)
 		r.must(err)
 		r.wantEqual("the list", list, want)
@@ -75,7 +75,7 @@ func ipListMode(r *rig) {
 	for _, mode := range []grahak.IPMode{grahak.IPModeReport, grahak.IPModeEnforce, grahak.IPModeOff} {
 		want.IPMode = mode
 		event := r.event(grahak.EventIPModeChanged, string(mode), 0)
-		r.must(r.store.SetIPMode(r.Context(), own, mode, event))
+		r.must(r.store.SetIPMode(r.Context(), own, mode, false, event))
 		got, err := r.store.Merchant(r.Context(), own)
 		r.must(err)
 		r.wantEqual("the merchant", got, want)
@@ -111,6 +111,6 @@ func ipListFull(r *rig) {
 	r.MustEntry(other, "192.0.2.0/24")
 	// There is room again after one has gone.
 	gone := full.IPList[0].Prefix
-	r.must(r.store.RemoveIPEntry(r.Context(), own, gone, r.event(grahak.EventIPEntryRemoved, gone.String(), 0)))
+	r.must(r.store.RemoveIPEntry(r.Context(), own, gone, false, r.event(grahak.EventIPEntryRemoved, gone.String(), 0)))
 	r.MustEntry(own, netip.MustParsePrefix("192.0.2.0/24").String())
 }

@@ -57,8 +57,8 @@ func isolation(r *rig) {
 		{"TouchKeys", "", func() error {
 			return r.store.TouchKeys(ctx, map[grahak.KeyRef]time.Time{{Merchant: other, Key: k.ID}: r.now()})
 		}},
-		{"RemoveIPEntry", grahak.CodeIPEntryNotFound, func() error { return r.store.RemoveIPEntry(ctx, other, entry.Prefix, event) }},
-		{"SetIPMode", grahak.CodeIPListEmpty, func() error { return r.store.SetIPMode(ctx, other, grahak.IPModeEnforce, event) }},
+		{"RemoveIPEntry", grahak.CodeIPEntryNotFound, func() error { return r.store.RemoveIPEntry(ctx, other, entry.Prefix, false, event) }},
+		{"SetIPMode", grahak.CodeIPListEmpty, func() error { return r.store.SetIPMode(ctx, other, grahak.IPModeEnforce, false, event) }},
 		{"RestartReseal", grahak.CodeKeyRotated, func() error { return r.store.RestartReseal(ctx, other, 2) }},
 		{"Order", "", func() error {
 			// The owner's chain goes on here, the other's does not.
@@ -119,8 +119,8 @@ func isolation(r *rig) {
 	r.MustOrder(other, all)
 	r.wantEqual("what the owner has", r.MustState(own), mine)
 	r.must(r.store.RevokeKey(ctx, other, k.ID, r.now(), r.event(grahak.EventKeyRevoked, string(k.ID), 0)))
-	r.must(r.store.RemoveIPEntry(ctx, other, netip.MustParsePrefix("203.0.113.0/24"), r.event(grahak.EventIPEntryRemoved, "203.0.113.0/24", 0)))
-	r.must(r.store.SetIPMode(ctx, other, grahak.IPModeReport, r.event(grahak.EventIPModeChanged, "report", 0)))
+	r.must(r.store.RemoveIPEntry(ctx, other, netip.MustParsePrefix("203.0.113.0/24"), false, r.event(grahak.EventIPEntryRemoved, "203.0.113.0/24", 0)))
+	r.must(r.store.SetIPMode(ctx, other, grahak.IPModeReport, false, r.event(grahak.EventIPModeChanged, "report", 0)))
 	r.wantToken(token)
 	r.MustErase(other, c.ID)
 	r.wantNoToken("an erased customer's", token)

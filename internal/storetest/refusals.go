@@ -130,16 +130,16 @@ func refusedWrites(r *rig) {
 			return r.store.AddIPEntry(ctx, nobody, r.entry("192.0.2.0/24"), event(grahak.EventIPEntryAdded, "192.0.2.0/24"))
 		}},
 		{"remove an unknown entry", grahak.CodeIPEntryNotFound, func(grahak.TokenRecord) error {
-			return r.store.RemoveIPEntry(ctx, own, netip.MustParsePrefix("203.0.113.0/25"), event(grahak.EventIPEntryRemoved, "203.0.113.0/25"))
+			return r.store.RemoveIPEntry(ctx, own, netip.MustParsePrefix("203.0.113.0/25"), false, event(grahak.EventIPEntryRemoved, "203.0.113.0/25"))
 		}},
 		{"remove the last entry of an enforced list", grahak.CodeIPListEmpty, func(grahak.TokenRecord) error {
-			return r.store.RemoveIPEntry(ctx, own, entry.Prefix, event(grahak.EventIPEntryRemoved, entry.Prefix.String()))
+			return r.store.RemoveIPEntry(ctx, own, entry.Prefix, false, event(grahak.EventIPEntryRemoved, entry.Prefix.String()))
 		}},
 		{"enforce an empty list", grahak.CodeIPListEmpty, func(grahak.TokenRecord) error {
-			return r.store.SetIPMode(ctx, other, grahak.IPModeEnforce, event(grahak.EventIPModeChanged, "enforce"))
+			return r.store.SetIPMode(ctx, other, grahak.IPModeEnforce, false, event(grahak.EventIPModeChanged, "enforce"))
 		}},
 		{"set the mode of an unknown merchant", grahak.CodeMerchantNotFound, func(grahak.TokenRecord) error {
-			return r.store.SetIPMode(ctx, nobody, grahak.IPModeOff, event(grahak.EventIPModeChanged, "off"))
+			return r.store.SetIPMode(ctx, nobody, grahak.IPModeOff, false, event(grahak.EventIPModeChanged, "off"))
 		}},
 	} {
 		token := r.token(own, c.ID)

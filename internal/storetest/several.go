@@ -59,7 +59,7 @@ func seenByOthers(r *rig) {
 			return r.store.AddIPEntry(ctx, own, entry, r.event(grahak.EventIPEntryAdded, entry.Prefix.String(), 0))
 		}},
 		{"a mode", func(r *rig) error {
-			return r.store.SetIPMode(ctx, own, grahak.IPModeEnforce, r.event(grahak.EventIPModeChanged, "enforce", 0))
+			return r.store.SetIPMode(ctx, own, grahak.IPModeEnforce, false, r.event(grahak.EventIPModeChanged, "enforce", 0))
 		}},
 		{"a revocation", func(r *rig) error {
 			return r.store.RevokeKey(ctx, own, k.ID, r.now(), r.event(grahak.EventKeyRevoked, string(k.ID), 0))

@@ -291,7 +291,7 @@ func (r *rig) MustEntry(m grahak.MerchantID, prefix string) grahak.IPEntry {
 // MustMode sets what the merchant's IP list does.
 func (r *rig) MustMode(m grahak.MerchantID, mode grahak.IPMode) {
 	r.Helper()
-	r.must(r.store.SetIPMode(r.Context(), m, mode, r.event(grahak.EventIPModeChanged, string(mode), 0)))
+	r.must(r.store.SetIPMode(r.Context(), m, mode, false, r.event(grahak.EventIPModeChanged, string(mode), 0)))
 }
 
 func (r *rig) must(err error) {

@@ -177,7 +177,7 @@ func strangeIDs(r *rig) {
 			"CreateKey":       r.store.CreateKey(ctx, m, r.key(m), e),
 			"DisableMerchant": r.store.DisableMerchant(ctx, m, r.now(), e),
 			"AddIPEntry":      r.store.AddIPEntry(ctx, m, r.entry("203.0.113.0/24"), e),
-			"SetIPMode":       r.store.SetIPMode(ctx, m, grahak.IPModeReport, e),
+			"SetIPMode":       r.store.SetIPMode(ctx, m, grahak.IPModeReport, false, e),
 			"RotateKeyset":    r.store.RotateKeyset(ctx, r.rotated(r.keyset(m, firstMaster)), r.now(), e),
 		} {
 			r.wantCode(what+name, err, grahak.CodeMerchantNotFound)
