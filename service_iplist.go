@@ -101,7 +101,7 @@ func (s *Service) PlanIPChange(ctx context.Context, c Caller, change IPChange) (
 // when it is called: of two changes at the same moment neither knows the other. Codes:
 // [CodeNotConfirmed], and those of [Service.PlanIPChange].
 func (s *Service) ChangeIPList(ctx context.Context, c Caller, change IPChange, seen bool, typed string) (IPPlan, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.may(scopeAdmin); err != nil {
 		return IPPlan{}, err
 	}
 	plan, err := s.PlanIPChange(ctx, c, change)

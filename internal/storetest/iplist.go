@@ -11,6 +11,7 @@ var ipListTests = []test{
 	{"round trip", ipListRoundTrip},
 	{"remove", ipListRemove},
 	{"mode", ipListMode},
+	{"empty", ipListEmpty},
 	{"full", ipListFull},
 }
 
@@ -85,6 +86,22 @@ func ipListMode(r *rig) {
 	// Report is not enforce: an empty list is allowed.
 	r.MustMerchant(other)
 	r.MustMode(other, grahak.IPModeReport)
+}
+
+// ipListEmpty has an empty list enforced by those who know what they do.
+func ipListEmpty(r *rig) {
+	want, _ := r.MustMerchant(own)
+	entry := r.MustEntry(own, "203.0.113.7/32")
+	r.MustMode(own, grahak.IPModeEnforce)
+	r.must(r.store.RemoveIPEntry(r.Context(), own, entry.Prefix, true, r.event(grahak.EventIPEntryRemoved, entry.Prefix.String(), 0)))
+	want.IPMode = grahak.IPModeEnforce
+	got := r.MustState(own)
+	r.wantEqual("the merchant", got.Merchant, want)
+	r.wantEqual("the list", got.IPList, []grahak.IPEntry(nil))
+	r.wantEqual("events", len(got.Events), 4)
+	r.MustMode(own, grahak.IPModeOff)
+	r.must(r.store.SetIPMode(r.Context(), own, grahak.IPModeEnforce, true, r.event(grahak.EventIPModeChanged, "enforce", 0)))
+	r.wantEqual("the mode", r.MustState(own).Merchant.IPMode, grahak.IPModeEnforce)
 }
 
 // ipListFull adds more entries than fit, from several callers at once.
