@@ -43,10 +43,13 @@ type nodes struct {
 	locked MerchantID
 
 	// sure ends with doubt, when lapse fires, which was started by the beat with the
-	// number beat. lapsed is the last beat that would have been too slow.
+	// number beat, or when somebody sees that it is later than until: a process that
+	// stood still may go on before its timers do. lapsed is the last beat that would
+	// have been too slow.
 	sure         context.Context //nolint:containedctx // It is a state that others wait for the end of.
 	doubt        context.CancelFunc
 	lapse        *time.Timer
+	until        time.Time
 	beat, lapsed uint64
 }
 
@@ -83,6 +86,7 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger, keys func(context.Con
 			self, gone = "", append(gone, n.self)
 			n.give()
 		}
+		until := elapsing.Now().Add(nodeCertain)
 		lapse := time.AfterFunc(nodeCertain, func() { n.expire(number) })
 		beats, err := n.store.Beat(ctx, self, gone)
 		if err != nil || self == "" {
@@ -92,7 +96,7 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger, keys func(context.Con
 		case err == nil:
 			n.learn(beats, elapsed)
 			if self != "" {
-				n.renew(number, lapse)
+				n.renew(number, lapse, until)
 			}
 		case ctx.Err() == nil && !failed:
 			log.Error("cannot tell the other nodes that this one is alive; it will be tried again", "error", err)
@@ -114,17 +118,23 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger, keys func(context.Con
 	}
 }
 
+// elapsing is the clock that certainty is measured by, which nobody sets.
+var elapsing SystemClock
+
 // certain returns a context that ends before another node may take this one for
 // gone; it has ended already if one may.
 func (n *nodes) certain() context.Context {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if elapsing.Now().After(n.until) {
+		n.doubt()
+	}
 	return n.sure
 }
 
 // renew makes this node certain after the beat with the given number, unless that
 // took too long.
-func (n *nodes) renew(number uint64, lapse *time.Timer) {
+func (n *nodes) renew(number uint64, lapse *time.Timer, until time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.lapsed >= number {
@@ -133,7 +143,7 @@ func (n *nodes) renew(number uint64, lapse *time.Timer) {
 	if n.lapse != nil {
 		n.lapse.Stop()
 	}
-	n.beat, n.lapse = number, lapse
+	n.beat, n.lapse, n.until = number, lapse, until
 	if n.sure.Err() != nil {
 		n.sure, n.doubt = context.WithCancel(context.Background())
 	}

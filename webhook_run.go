@@ -29,10 +29,11 @@ const (
 )
 
 // webhookRun is the sending to one endpoint while there is something to send. But
-// for latest, stop, ended and fault it belongs to one goroutine.
+// for latest, sure, stop, ended and fault it belongs to one goroutine.
 type webhookRun struct {
 	*webhooks
 	latest atomic.Pointer[WebhookWork] // the endpoint as it was seen last
+	sure   context.Context             //nolint:containedctx // The certainty of the node that began it, with which it ends.
 	stop   context.CancelFunc
 	ended  chan struct{}
 	fault  error // why it ended, to be read after that
@@ -78,9 +79,9 @@ type webhookResult struct {
 	outcome WebhookOutcome
 }
 
-func newWebhookRun(h *webhooks, w *WebhookWork, stop context.CancelFunc) *webhookRun {
+func newWebhookRun(h *webhooks, w *WebhookWork, sure context.Context, stop context.CancelFunc) *webhookRun {
 	r := &webhookRun{
-		webhooks: h, stop: stop, ended: make(chan struct{}), w: w.Webhook, read: w.Cursor,
+		webhooks: h, sure: sure, stop: stop, ended: make(chan struct{}), w: w.Webhook, read: w.Cursor,
 		busy: make(map[CustomerID]*webhookItem), waiting: make(map[CustomerID]time.Time), results: make(chan webhookResult, webhookFlights),
 	}
 	r.latest.Store(w)
@@ -90,23 +91,15 @@ func newWebhookRun(h *webhooks, w *WebhookWork, stop context.CancelFunc) *webhoo
 // serve sends events until there are no more or ctx ends. Of what is under way then
 // it notes what has an answer already.
 func (r *webhookRun) serve(ctx context.Context) error {
-	if err := r.s.needKeys(ctx, r.w.Merchant); err != nil {
-		return err
+	claimed, err := r.claim(ctx)
+	if claimed {
+		err = r.send(ctx)
 	}
-	if r.w.Holder != r.s.nodes.self {
-		claimed, err := r.s.store.ClaimWebhook(ctx, r.w.Merchant, r.w.ID, r.w.Term, r.s.nodes.self)
-		if err != nil || !claimed {
-			return err
-		}
-		// Until then the holder before may have written.
-		if r.w, err = r.s.store.Webhook(ctx, r.w.Merchant, r.w.ID); err != nil {
-			return err
-		}
-		r.read, r.rows = r.w.Cursor, true
-	}
-	err := r.send(ctx)
 	if ctx.Err() != nil {
 		err = nil
+	}
+	if !claimed {
+		return err
 	}
 	r.stop()
 	for len(r.busy) > 0 {
@@ -119,6 +112,26 @@ func (r *webhookRun) serve(ctx context.Context) error {
 		err = errors.Join(err, fault)
 	}
 	return err
+}
+
+// claim makes the endpoint this node's, and reports whether it is.
+func (r *webhookRun) claim(ctx context.Context) (claimed bool, err error) {
+	if err := r.s.needKeys(ctx, r.w.Merchant); err != nil {
+		return false, err
+	}
+	if r.w.Holder == r.s.nodes.self {
+		return true, nil
+	}
+	claimed, err = r.s.store.ClaimWebhook(ctx, r.w.Merchant, r.w.ID, r.w.Term, r.s.nodes.self)
+	if err != nil || !claimed {
+		return false, err
+	}
+	// Until then the holder before may have written.
+	if r.w, err = r.s.store.Webhook(ctx, r.w.Merchant, r.w.ID); err != nil {
+		return false, err
+	}
+	r.read, r.rows = r.w.Cursor, true
+	return true, nil
 }
 
 // send is serve once the endpoint is this node's.
@@ -267,6 +280,11 @@ func (r *webhookRun) start(ctx context.Context) error {
 		secrets, err := r.s.webhookSecrets(ctx, r.latest.Load().Webhook, now)
 		if err != nil {
 			return err
+		}
+		// After a process stood still another may be the sender, and ctx ends a moment late.
+		if r.s.nodes.certain(); r.sure.Err() != nil {
+			r.stop()
+			return r.sure.Err()
 		}
 		item.state, item.began = itemFlying, now
 		if item.retry.Attempts == 0 {

@@ -174,16 +174,17 @@ func (w WebhookWork) due(now time.Time) bool {
 // begin starts a run that serves an endpoint, or else gives it up to other nodes.
 func (h *webhooks) begin(ctx context.Context, w *WebhookWork, serve bool) *webhookRun {
 	ctx, stop := context.WithCancel(ctx)
-	forget := context.AfterFunc(h.s.nodes.certain(), stop)
-	r := newWebhookRun(h, w, stop)
+	sure := h.s.nodes.certain()
+	forget := context.AfterFunc(sure, stop)
+	r := newWebhookRun(h, w, sure, stop)
 	go func() {
 		defer close(r.ended)
 		defer stop()
 		defer forget()
 		if serve {
 			r.fault = r.serve(ctx)
-		} else {
-			r.fault = h.s.store.ReleaseWebhook(ctx, w.Merchant, w.ID, h.s.nodes.self)
+		} else if err := h.s.store.ReleaseWebhook(ctx, w.Merchant, w.ID, h.s.nodes.self); ctx.Err() == nil {
+			r.fault = err
 		}
 	}()
 	return r

