@@ -3,6 +3,7 @@ package grahak
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 	"time"
 )
 
@@ -11,9 +12,13 @@ type EventType string
 
 // The types of events.
 const (
-	EventCustomerCreated  EventType = "customer.created"
-	EventCustomerUpdated  EventType = "customer.updated"
-	EventCustomerErased   EventType = "customer.erased"
+	EventCustomerCreated EventType = "customer.created"
+	EventCustomerUpdated EventType = "customer.updated"
+	EventCustomerErased  EventType = "customer.erased"
+	// EventCustomerRevealed is of an operator who was shown the customer's personal
+	// data: no change, so it has no revision. Merchants and their endpoints are not
+	// told of it.
+	EventCustomerRevealed EventType = "customer.revealed"
 	EventMerchantCreated  EventType = "merchant.created"
 	EventMerchantDisabled EventType = "merchant.disabled"
 	EventKeyCreated       EventType = "api_key.created"
@@ -38,8 +43,12 @@ const (
 	EventWebhookTest EventType = "webhook.test"
 )
 
-// Event is the record of one change. It is written in the transaction of the
-// change and never altered. It holds no personal data.
+// AboutCustomer reports whether the subject of such events is a customer.
+func (t EventType) AboutCustomer() bool { return strings.HasPrefix(string(t), "customer.") }
+
+// Event is the record of one change, or of somebody having looked at what is masked
+// for others. It is written in the transaction of the change, or before the look, and
+// never altered. It holds no personal data.
 type Event struct {
 	// Position is the event's place among those of its merchant, from 1 without
 	// gaps, in the order of commits. The store gives it; it is ignored in an
@@ -50,8 +59,8 @@ type Event struct {
 	// Subject is the id of what changed: a customer, a key, a network. It is
 	// empty when the merchant itself changed.
 	Subject string
-	// Revision is the customer's revision after the change, and 0 for other
-	// subjects.
+	// Revision is the customer's revision after the change, and 0 where no customer
+	// changed.
 	Revision int64
 	// Changed names the fields whose values changed, for an update.
 	Changed []Field

@@ -106,10 +106,11 @@ func (s *Service) Events(ctx context.Context, c Caller, q EventQuery, each func(
 // its customers against the events and, if anchor is not nil, the chain against
 // that. progress, which may be nil, is told
 // now and then how many events were checked. A fault that is found is in the
-// report, not an error. It is for operators. Codes: [CodeInsufficientScope],
+// report, not an error. With another error the report says how far the check came.
+// Admins may. Codes: [CodeInsufficientScope],
 // [CodeMerchantNotFound].
 func (s *Service) VerifyAudit(ctx context.Context, c Caller, anchor *Anchor, progress func(events int64)) (AuditReport, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.may(scopeAdmin); err != nil {
 		return AuditReport{}, err
 	}
 	if _, err := s.store.Merchant(ctx, c.Merchant); err != nil {

@@ -238,6 +238,14 @@ type EventStore interface {
 	Events(ctx context.Context, m MerchantID, after int64, limit int) ([]Event, error)
 	// EventsIn returns at most limit events of a range.
 	EventsIn(ctx context.Context, m MerchantID, r EventRange, limit int) ([]Event, error)
+	// LatestEvents returns at most limit of the merchant's events, newest first, of the
+	// given subject unless that is empty. Those that have no position yet come first,
+	// with position 0, and in the reverse of the order in which they will be in the
+	// chain as far as they are the same customer's.
+	LatestEvents(ctx context.Context, m MerchantID, subject string, limit int) ([]Event, error)
+	// RecordEvent writes an event of something that changes nothing that is stored.
+	// Code: [CodeMerchantNotFound].
+	RecordEvent(ctx context.Context, m MerchantID, e Event) error
 	// EventsOf returns the events with the given subject, in order of position.
 	// Those that have none yet come last, with position 0.
 	EventsOf(ctx context.Context, m MerchantID, subject string) ([]Event, error)

@@ -127,7 +127,7 @@ var copyTables = []copyTable{
 	{
 		name: "pending_events", key: "merchant_id, id", columns: "merchant_id, id, " + copiedEvent + ", reindex, old_email, old_mobile",
 		// What the customers no longer have was taken out of the look-up index at once.
-		source: `(SELECT e.*, e.type LIKE 'customer.%' AS reindex, NULL AS old_email, NULL AS old_mobile
+		source: `(SELECT e.*, (e.type LIKE 'customer.%' AND e.revision > 0) AS reindex, NULL AS old_email, NULL AS old_mobile
 			FROM merchants AS m CROSS JOIN events AS e WHERE e.merchant_id = m.id AND e.position > ` + fmt.Sprintf(chainEnd, "m.id") + `)`,
 	},
 	{name: "imports", key: "merchant_id, import_index", columns: "merchant_id, import_index, rows_done, created, updated, skipped, rejected, faults, started_at, updated_at, done"},

@@ -47,6 +47,16 @@ func (s *portable) EventsIn(ctx context.Context, m grahak.MerchantID, r grahak.E
 	return s.events(ctx, s.eventsAbout(order), append(args, r.Subject)...)
 }
 
+// RecordEvent implements [grahak.EventStore].
+func (s *portable) RecordEvent(ctx context.Context, m grahak.MerchantID, e grahak.Event) error {
+	return s.write(ctx, func(tx tx) error {
+		if _, err := merchant(tx, m); err != nil {
+			return err
+		}
+		return tx.appendEvent(m, e)
+	})
+}
+
 func (s *portable) events(ctx context.Context, query string, args ...any) (list []grahak.Event, err error) {
 	err = s.vitalRead(ctx, func(r conn) error {
 		list, err = queryAll(r, scanEvent, query, args...)

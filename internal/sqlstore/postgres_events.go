@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -53,7 +54,7 @@ func pendingEvents(c conn, m grahak.MerchantID, limit int) ([]grahak.Event, erro
 	rest, err := queryAll(c, scanEvent, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND id > $2 AND subject = ANY($3) ORDER BY id`,
 		string(m), string(list[len(list)-1].ID), subjects)
 	for _, e := range rest {
-		if e.Revision < latest[e.Subject] {
+		if e.Revision > 0 && e.Revision < latest[e.Subject] {
 			list = append(list, e)
 		}
 	}
@@ -79,6 +80,31 @@ func (s *Postgres) EventsOf(ctx context.Context, m grahak.MerchantID, subject st
 			rest, err := queryAll(c, scanEvent, `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND subject = $2 ORDER BY id`, string(m), subject)
 			inRevisionOrder(rest)
 			list = append(list, rest...)
+			return err
+		})
+	})
+	return list, err
+}
+
+// LatestEvents implements [grahak.EventStore].
+func (s *Postgres) LatestEvents(ctx context.Context, m grahak.MerchantID, subject string, limit int) (list []grahak.Event, err error) {
+	pending, args := `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 ORDER BY id DESC LIMIT $2`, []any{string(m), limit}
+	ordered, about := `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT $2`, args
+	if subject != "" {
+		pending, args = `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND subject = $3 ORDER BY id DESC LIMIT $2`, append(args, subject)
+		ordered, about = s.eventsAbout("ORDER BY position DESC"), []any{string(m), int64(0), int64(math.MaxInt64), limit, subject}
+	}
+	err = s.vitalRead(ctx, func(c conn) error {
+		return c.snapshot(func() error {
+			if list, err = queryAll(c, scanEvent, pending, args...); err != nil {
+				return err
+			}
+			slices.Reverse(list)
+			inRevisionOrder(list)
+			slices.Reverse(list)
+			rest, err := queryAll(c, scanEvent, ordered, about...)
+			list = append(list, rest...)
+			list = list[:min(limit, len(list))]
 			return err
 		})
 	})

@@ -36,6 +36,9 @@ func (s *Postgres) KnownCustomers(ctx context.Context, m grahak.MerchantID, refe
 				var id string
 				var revision int64
 				err := row.Scan(&id, &revision)
+				if revision == 0 { // Who was only looked at has not changed.
+					return err
+				}
 				revisions[grahak.CustomerID(id)] = max(revisions[grahak.CustomerID(id)], revision)
 				return err
 			}

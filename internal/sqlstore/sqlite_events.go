@@ -26,6 +26,11 @@ func (s *SQLite) EventsOf(ctx context.Context, m grahak.MerchantID, subject stri
 		AND position IN (SELECT position FROM events WHERE merchant_id = $1 AND subject = $2) ORDER BY position`, string(m), subject)
 }
 
+// LatestEvents implements [grahak.EventStore].
+func (s *SQLite) LatestEvents(ctx context.Context, m grahak.MerchantID, subject string, limit int) ([]grahak.Event, error) {
+	return s.EventsIn(ctx, m, grahak.EventRange{Subject: subject, Newest: true}, limit)
+}
+
 // eventsAbout implements [engine].
 func (s *SQLite) eventsAbout(order string) string {
 	return `SELECT ` + eventColumns + ` FROM events WHERE merchant_id = $1 AND position IN
