@@ -50,6 +50,10 @@ bench-postgres: ## Compare with pgbench on PostgreSQL (12 minutes); see bench/RE
 fuzz: ## Fuzz each target for FUZZTIME (10s).
 	@scripts/fuzz
 
+.PHONY: screenshots
+screenshots: ## Make the pictures of the dashboard in docs/images anew.
+	@scripts/screenshots
+
 .PHONY: clean
 clean: ## Remove what was built, the tools included.
-	rm -rf .bin bench/out test/clients/node_modules
+	rm -rf .bin build bench/out test/clients/node_modules test/dashboard/node_modules

@@ -103,6 +103,7 @@ var places = map[string]place{
 	"grahak/test/cli":           {tests: true},
 	"grahak/test/clients":       {tests: true},
 	"grahak/test/crash":         {tests: true},
+	"grahak/test/dashboard":     {tests: true},
 	"grahak/test/postgres":      {tests: true},
 	"grahak/test/sealed":        {tests: true},
 	"grahak/test/webhook":       {tests: true},
