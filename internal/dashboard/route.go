@@ -40,6 +40,9 @@ func routes() []route {
 	return slices.Concat(
 		staticRoutes,
 		loginRoutes,
+		setupRoutes,
+		chooseRoutes,
+		settingsRoutes,
 		teamRoutes,
 	)
 }

@@ -30,7 +30,7 @@ type memberRow struct {
 // inviteForm is the form that brings somebody into the team.
 type inviteForm struct {
 	Name, Role formField
-	Error      string
+	Once       hidden
 }
 
 // invitedView shows a setup code, once.
@@ -76,14 +76,16 @@ func (p *page) teamView() (teamView, error) {
 	if role == "" {
 		role = grahak.RoleViewer
 	}
+	token, err := p.token()
 	view.Invite = inviteForm{
+		Once: hidden{"once", token},
 		Name: formField{
 			Name: "name", Label: "Name", Value: p.field("name"), Required: true, Autocomplete: "off", MaxLength: 64, Mono: true,
 			Hint: "What the person logs in with, such as asha.rao: small letters, digits, dots, - and _. No e-mail address, because it stands in the audit log.",
 		},
 		Role: formField{Name: "role", Label: "Role", Options: roleChoices(role)},
 	}
-	return view, nil
+	return view, err
 }
 
 func team(p *page) error {
@@ -95,6 +97,9 @@ func team(p *page) error {
 }
 
 func invite(p *page) error {
+	if err := p.claim(); err != nil {
+		return err
+	}
 	name, role := p.field("name"), grahak.Role(p.field("role"))
 	code, err := p.edge.service.Invite(p.ctx(), p.Caller, name, role)
 	if message, ok := formError(err); ok {

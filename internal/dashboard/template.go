@@ -18,11 +18,16 @@ var templateFiles embed.FS
 
 // views names every template of a page with the type that it is executed with.
 var views = map[string]any{
-	"error":     errorView{},
-	"login":     loginView{},
-	"loginlink": loginLinkView{},
-	"team":      teamView{},
-	"invited":   invitedView{},
+	"error":         errorView{},
+	"login":         loginView{},
+	"loginlink":     loginLinkView{},
+	"setup":         setupView{},
+	"authenticator": authenticatorView{},
+	"recovery":      recoveryView{},
+	"choose":        chooseView{},
+	"settings":      settingsView{},
+	"team":          teamView{},
+	"invited":       invitedView{},
 }
 
 // functions are what templates may call.
