@@ -16,8 +16,8 @@ const (
 	ScopeRead  Scope = "read"
 	ScopeWrite Scope = "write"
 
-	// scopeOperator is not a key's: it is what operators have, over merchants,
-	// keys and IP lists as well.
+	// scopeOperator is not a key's: it is what the command line and the service itself
+	// have, over merchants and operators as well.
 	scopeOperator Scope = "operator"
 
 	// Nor are these: they are what a visitor of the dashboard has, by the role.

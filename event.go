@@ -39,6 +39,21 @@ const (
 	EventWebhookDisabled      EventType = "webhook.disabled"
 	EventWebhookEnabled       EventType = "webhook.enabled"
 	EventWebhookSecretRotated EventType = "webhook.secret_rotated"
+	// The subject of these is the operator, "name:role" of the first.
+	EventRoleSet                   EventType = "operator.role_set"
+	EventRoleRemoved               EventType = "operator.role_removed"
+	EventOperatorCreated           EventType = "operator.created"
+	EventOperatorSetUp             EventType = "operator.set_up"
+	EventOperatorReset             EventType = "operator.reset"
+	EventOperatorDisabled          EventType = "operator.disabled"
+	EventOperatorEnabled           EventType = "operator.enabled"
+	EventOperatorUnlocked          EventType = "operator.unlocked"
+	EventOperatorLoggedIn          EventType = "operator.logged_in"
+	EventOperatorLockedOut         EventType = "operator.locked_out"
+	EventOperatorPasswordChanged   EventType = "operator.password_changed"
+	EventOperatorRecoveryCodeUsed  EventType = "operator.recovery_code_used"
+	EventOperatorRecoveryCodesMade EventType = "operator.recovery_codes_made"
+	EventOperatorSessionsEnded     EventType = "operator.sessions_ended"
 	// EventWebhookTest is only ever sent, and never stored.
 	EventWebhookTest EventType = "webhook.test"
 )

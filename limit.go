@@ -14,7 +14,8 @@ type Limits struct {
 	// Key is requests a second with one API key, and Merchant of one merchant.
 	Key, Merchant int
 	// Failed is failed authentications a minute from one address, of which the
-	// first 64 bits count if it is of IPv6; and apart from these, as many keys that
+	// first 64 bits count if it is of IPv6; apart from these, as many logins of operators
+	// that fail; and apart from both, as many keys that
 	// the store turns out not to have. So who repeats a wrong key does not keep
 	// keys that are new to this node from being looked up.
 	Failed int
@@ -72,6 +73,7 @@ type limits struct {
 	merchant *ratelimit.Limiter[MerchantID]
 	failed   *ratelimit.Limiter[[16]byte] // by address: failed authentications
 	guessed  *ratelimit.Limiter[[16]byte] // and keys that the store did not have
+	login    *ratelimit.Limiter[[16]byte] // and operators' logins and codes that failed
 }
 
 func newLimits(cfg Limits, refused func(LimitKind), now time.Time) (*limits, error) {
@@ -90,6 +92,7 @@ func newLimits(cfg Limits, refused func(LimitKind), now time.Time) (*limits, err
 		merchant: ratelimit.New[MerchantID](cfg.Merchant, requestWindow, maxLimitedMerchants, now),
 		failed:   ratelimit.New[[16]byte](cfg.Failed, failedWindow, maxLimitedAddresses, now),
 		guessed:  ratelimit.New[[16]byte](cfg.Failed, failedWindow, maxLimitedAddresses, now),
+		login:    ratelimit.New[[16]byte](cfg.Failed, failedWindow, maxLimitedAddresses, now),
 	}, nil
 }
 
@@ -140,6 +143,18 @@ func (l *limits) mayGuess(addr netip.Addr, now time.Time) error {
 
 // guess counts a key from addr that the store does not have.
 func (l *limits) guess(addr netip.Addr, now time.Time) { l.guessed.Take(failedKey(addr), now) }
+
+// mayLogin has [CodeTooManyRequests] if too many logins from addr have failed. It counts
+// nothing.
+func (l *limits) mayLogin(addr netip.Addr, now time.Time) error {
+	if d := l.login.Peek(failedKey(addr), now); !d.Allowed {
+		return l.refuse(LimitFailed, d.RetryIn)
+	}
+	return nil
+}
+
+// loginFailed counts a login from addr that failed.
+func (l *limits) loginFailed(addr netip.Addr, now time.Time) { l.login.Take(failedKey(addr), now) }
 
 func (l *limits) refuse(kind LimitKind, retryIn time.Duration) error {
 	l.refused(kind)

@@ -1,6 +1,8 @@
 package grahak
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/netip"
 	"time"
 )
@@ -23,6 +25,19 @@ const (
 	RoleAdmin  Role = "admin"  // customers in clear, keys, the IP list, webhooks
 	RoleViewer Role = "viewer" // sees everything, personal data masked, and changes nothing
 )
+
+// scope is what a role lets its holder do; empty for what is none.
+func (r Role) scope() Scope {
+	switch r {
+	case RoleOwner:
+		return scopeOwner
+	case RoleAdmin:
+		return scopeAdmin
+	case RoleViewer:
+		return scopeViewer
+	}
+	return ""
+}
 
 // OperatorsMerchant stands for all merchants where a role is given, and for none
 // where operators themselves are kept: what happens to them is in its chain of
@@ -82,6 +97,17 @@ type Visitor struct {
 	Grants []Grant
 }
 
+// scope is the highest of the visitor's roles at m and at all merchants; empty for
+// none.
+func (v Visitor) scope(m MerchantID) (highest Scope) {
+	for _, g := range v.Grants {
+		if scope := g.Role.scope(); (g.Merchant == m || g.Merchant == OperatorsMerchant) && (highest == "" || scope.covers(highest)) {
+			highest = scope
+		}
+	}
+	return highest
+}
+
 // Client is what is known of a browser that logs in.
 type Client struct {
 	// Addr is the zero value if it cannot be told.
@@ -122,3 +148,84 @@ const (
 	SetupTime     = 72 * time.Hour
 	LoginLinkTime = 15 * time.Minute
 )
+
+// maxOperatorName is the limit of an operator's name, in bytes.
+const maxOperatorName = 64
+
+// ParseOperatorName returns s as a name, or a [CodeInvalidOperator] error.
+func ParseOperatorName(s string) (OperatorName, error) {
+	ok := s != "" && len(s) <= maxOperatorName && s[0] >= 'a' && s[0] <= 'z'
+	for i := 0; ok && i < len(s); i++ {
+		c := s[i]
+		ok = c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+	}
+	if !ok {
+		return "", Errorf(CodeInvalidOperator, "An operator's name has 1 to %d characters of a-z, 0-9, ., _ and -, the first of them a letter.", maxOperatorName)
+	}
+	return OperatorName(s), nil
+}
+
+// SecretHash is the SHA-256 of a session's token or of a code, which have at least 80
+// bits of entropy.
+type SecretHash [sha256.Size]byte
+
+// hashSecret returns the hash that a secret is stored and found by.
+func hashSecret(secret string) SecretHash { return sha256.Sum256([]byte(secret)) }
+
+// ID returns the hash of a session as its id.
+func (h SecretHash) ID() SessionID { return SessionID(hex.EncodeToString(h[:])) }
+
+// hash is the inverse of [SecretHash.ID].
+func (id SessionID) hash() (h SecretHash, ok bool) {
+	b, err := hex.DecodeString(string(id))
+	return h, err == nil && copy(h[:], b) == len(h) && len(b) == len(h)
+}
+
+// CodeKind says what a code that works once is for.
+type CodeKind string
+
+// The kinds of codes.
+const (
+	CodeKindSetup    CodeKind = "setup"
+	CodeKindLink     CodeKind = "link"
+	CodeKindRecovery CodeKind = "recovery"
+)
+
+// OperatorCode is what is kept of a setup code or a login link.
+type OperatorCode struct {
+	Hash      SecretHash
+	ExpiresAt time.Time
+}
+
+// OperatorRecord is an operator as the store keeps it.
+type OperatorRecord struct {
+	Account
+	// Password is an argon2id hash, empty until the person has set a password.
+	Password string
+	// TOTPVersion tells the authenticator's secret from those before, and TOTPStep is
+	// the last time step of which a code was used.
+	TOTPVersion, TOTPStep int64
+	// Failures is how many logins in a row have failed.
+	Failures int64
+}
+
+// SessionRecord is a session as the store keeps it.
+type SessionRecord struct {
+	Hash SecretHash
+	Session
+}
+
+// LoginProof is what somebody has shown to be an operator. It holds if the operator is
+// not disabled, the password is still the one that was compared, and the rest was not
+// used before.
+type LoginProof struct {
+	Operator OperatorName
+	At       time.Time
+	// Password is the hash that was compared; it is not looked at for a login link.
+	Password string
+	// Code is a code of Kind. With an empty Kind it is the authenticator's code of
+	// Step, of the secret of Version.
+	Kind          CodeKind
+	Code          SecretHash
+	Version, Step int64
+}

@@ -40,6 +40,7 @@ const (
 	IndexWebhook    IndexPurpose = "webhook" // secrets, which are shown to their receivers
 	// IndexImport is of an import's name.
 	IndexImport IndexPurpose = "import"
+	IndexTOTP   IndexPurpose = "totp" // secrets, which operators' authenticators hold
 )
 
 // Keyset is a merchant's sealing keys, wrapped under a master key. Its sealing

@@ -27,12 +27,42 @@ type Caller struct {
 }
 
 // may returns a [CodeInsufficientScope] error unless the caller's scope covers
-// scope.
+// scope. Keys have read and write, of which the second covers the first; operators
+// cover both from admin on. Nobody but the command line may do with
+// [OperatorsMerchant] what is for merchants only; then the error has
+// [CodeMerchantNotFound].
 func (c Caller) may(scope Scope) error {
-	if c.Scope == scope || c.Scope.covers(scope) {
-		return nil
+	if c.Scope != scope && !c.Scope.covers(scope) {
+		return &Error{Code: CodeInsufficientScope, Message: "The caller's scope does not cover this."}
 	}
-	return &Error{Code: CodeInsufficientScope, Message: "The caller's scope does not cover this."}
+	switch scope {
+	case ScopeRead, ScopeWrite, scopeAdmin:
+		if c.Merchant == OperatorsMerchant {
+			return errNoMerchant
+		}
+	}
+	return nil
+}
+
+// errNoMerchant is what may not be done with [OperatorsMerchant].
+var errNoMerchant = Errorf(CodeMerchantNotFound, "%s is no merchant: operators are kept there.", OperatorsMerchant)
+
+// mayManageOperators returns an error unless the caller is the command line at work on
+// all merchants.
+func (c Caller) mayManageOperators() error {
+	if c.Merchant != OperatorsMerchant {
+		return &Error{Code: CodeInsufficientScope, Message: "Operators are managed at all merchants or not at all."}
+	}
+	return c.may(scopeOperator)
+}
+
+// mayManageTeam returns an error unless the caller may give roles at its merchant:
+// owners may, and at all merchants the command line.
+func (c Caller) mayManageTeam() error {
+	if c.Merchant == OperatorsMerchant {
+		return c.may(scopeOperator)
+	}
+	return c.may(scopeOwner)
 }
 
 // Config is what a [Service] is made of. Store and Sealer are required.
@@ -94,6 +124,7 @@ type Service struct {
 	nodes       *nodes
 	running     running
 	webhooks    *webhooks
+	logins      *logins
 	maxScan     int // but for tests the constant
 	catchUp     time.Duration
 	keep        time.Duration
@@ -155,6 +186,7 @@ func NewService(cfg Config) (_ *Service, err error) {
 		return nil, err
 	}
 	s.access = newAccessCache(s.store, s.clock, s.sealer.Forget)
+	s.logins = newLogins()
 	s.webhooks = newWebhooks(s, cfg.Courier, cfg.Deliveries)
 	return s, nil
 }

@@ -3,6 +3,7 @@ package grahak
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,10 @@ func (s *Service) CreateMerchant(ctx context.Context, c Caller, name string) (Me
 	if _, err := ParseMerchantID(string(c.Merchant)); err != nil {
 		return Merchant{}, err
 	}
+	return s.createMerchant(ctx, c, name)
+}
+
+func (s *Service) createMerchant(ctx context.Context, c Caller, name string) (Merchant, error) {
 	if !validText(name, MaxReference) {
 		return Merchant{}, Errorf(CodeInvalidMerchant, "A merchant's name has at most %d characters and no control characters.", MaxReference)
 	}
@@ -36,7 +41,10 @@ func (s *Service) CreateMerchant(ctx context.Context, c Caller, name string) (Me
 
 // Merchants returns all merchants, by id. It is for operators only: it takes no
 // caller.
-func (s *Service) Merchants(ctx context.Context) ([]Merchant, error) { return s.store.Merchants(ctx) }
+func (s *Service) Merchants(ctx context.Context) ([]Merchant, error) {
+	list, err := s.store.Merchants(ctx)
+	return slices.DeleteFunc(list, func(m Merchant) bool { return m.ID == OperatorsMerchant }), err
+}
 
 // DisableMerchant makes every key of the merchant be refused from now on. It
 // does nothing to one that is disabled. Code: [CodeMerchantNotFound].

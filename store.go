@@ -48,6 +48,7 @@ type Store interface {
 	KeyStore
 	IPListStore
 	WebhookStore
+	OperatorStore
 
 	// Token returns the unexpired token of an active merchant with the given
 	// hash. A token names its merchant, so there is none to pass.
@@ -427,4 +428,78 @@ type WebhookStore interface {
 	// a time or not among the newest keep ones, and as many events that were given up
 	// and first tried before another time. It reports whether there may be more.
 	PruneWebhook(ctx context.Context, m MerchantID, id WebhookID, before time.Time, keep int, givenUpBefore time.Time, limit int) (more bool, err error)
+}
+
+// OperatorStore keeps operators, what they may do, their sessions and their codes.
+// Its changes happen one after another, those of several processes too, each with
+// its events, which are of [OperatorsMerchant] unless it is said otherwise.
+type OperatorStore interface {
+	// CreateOperator writes an operator, with a setup code unless its hash is zero,
+	// and the role that g is about unless that is empty, whose event granted is then
+	// g.Merchant's. Codes: [CodeOperatorExists]; [CodeMerchantNotFound].
+	CreateOperator(ctx context.Context, name OperatorName, at time.Time, setup OperatorCode, e Event, g Grant, granted Event) error
+	// Operator returns one operator. Code: [CodeOperatorNotFound].
+	Operator(ctx context.Context, name OperatorName) (OperatorRecord, error)
+	// Operators returns all operators, by name.
+	Operators(ctx context.Context) ([]Account, error)
+	// Grants returns the roles at m, or all roles that there are if m is empty, by
+	// operator and merchant.
+	Grants(ctx context.Context, m MerchantID) ([]Grant, error)
+	// SetRole writes a role in place of the one that the operator has there, or takes
+	// that away if g.Role is empty; the event is g.Merchant's. Codes:
+	// [CodeMerchantNotFound]; [CodeOperatorNotFound]; [CodeLastOwner] if the merchant
+	// would be left without an owner who is not disabled.
+	SetRole(ctx context.Context, g Grant, e Event) error
+	// ResetOperator takes the operator's password, recovery codes, other codes, lock
+	// and sessions away, moves the version of the authenticator's secret and writes a
+	// setup code. Code: [CodeOperatorNotFound].
+	ResetOperator(ctx context.Context, name OperatorName, setup OperatorCode, e Event) error
+	// DisableOperator sets the time from which an operator is disabled and ends the
+	// sessions, unless it is disabled already. Code: [CodeOperatorNotFound].
+	DisableOperator(ctx context.Context, name OperatorName, at time.Time, e Event) error
+	// EnableOperator is the inverse. Code: [CodeOperatorNotFound].
+	EnableOperator(ctx context.Context, name OperatorName, e Event) error
+	// UnlockOperator forgets the logins that failed. Code: [CodeOperatorNotFound].
+	UnlockOperator(ctx context.Context, name OperatorName, e Event) error
+
+	// LoginFailed counts a login that failed. With the new number of those in a row it
+	// asks lock for how long no other is to be tried; if that is not 0 it writes so,
+	// with the event. lock may be called more than once. An operator that there is not
+	// is passed over.
+	LoginFailed(ctx context.Context, name OperatorName, at time.Time, lock func(failures int64) time.Duration, e Event) error
+	// PutLoginLink writes a code of [CodeKindLink]. Code: [CodeOperatorNotFound].
+	PutLoginLink(ctx context.Context, name OperatorName, link OperatorCode) error
+	// OperatorCode returns whose code of a kind has the given hash. Code:
+	// [CodeLoginRefused] if there is none, it has expired at now, or the operator is
+	// disabled.
+	OperatorCode(ctx context.Context, kind CodeKind, hash SecretHash, now time.Time) (OperatorRecord, error)
+	// FinishSetup uses a setup code: it sets a password, the last step of the
+	// authenticator that was used and the recovery codes. Code: [CodeLoginRefused] as
+	// OperatorCode, or if the code has become another operator's or the authenticator
+	// another one.
+	FinishSetup(ctx context.Context, setup SecretHash, to OperatorRecord, recovery []SecretHash, e Event) error
+	// BeginSession uses a proof and writes a session with its events. Sessions of
+	// anybody that have ended are deleted, those not used since idle too, and of the
+	// operator's others those used longest ago until there are fewer than most. Code:
+	// [CodeLoginRefused] if the proof does not hold.
+	BeginSession(ctx context.Context, p LoginProof, s SessionRecord, idle time.Time, most int, events []Event) error
+	// SetPassword uses a proof, sets another password and ends all sessions but keep.
+	// Code: [CodeLoginRefused].
+	SetPassword(ctx context.Context, p LoginProof, password string, keep SecretHash, events []Event) error
+	// SetRecoveryCodes uses a proof and puts recovery codes in the place of all there
+	// are. Code: [CodeLoginRefused].
+	SetRecoveryCodes(ctx context.Context, p LoginProof, recovery []SecretHash, events []Event) error
+
+	// Session returns the session with the given hash, ended or not, whose it is, and
+	// that operator's roles, the one at all merchants first and then by merchant. Code:
+	// [CodeNoSession].
+	Session(ctx context.Context, hash SecretHash) (SessionRecord, Account, []Grant, error)
+	// Sessions returns an operator's sessions, those used last first.
+	Sessions(ctx context.Context, name OperatorName) ([]SessionRecord, error)
+	// TouchSession notes when a session was last used. It writes no event, and passes
+	// over a session that has ended.
+	TouchSession(ctx context.Context, hash SecretHash, at time.Time) error
+	// EndSessions deletes one session of an operator, or all if the hash is zero. It
+	// writes the event only if there were any.
+	EndSessions(ctx context.Context, name OperatorName, hash SecretHash, e Event) error
 }

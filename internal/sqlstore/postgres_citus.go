@@ -13,11 +13,12 @@ import (
 // small, are on every node. Those of a merchant are in the shard that the merchant
 // is in, so that each of its transactions is one of one node.
 var (
-	citusReference   = []string{"instance", "nodes", "merchants", "api_keys", "ip_list"}
+	citusReference   = []string{"instance", "nodes", "merchants", "api_keys", "ip_list", "operators", "operator_grants"}
 	citusDistributed = []string{
 		"keysets", "customers", "client_auth_tokens", "idempotency_keys", "pending_events", "events", "event_chain",
 		"lookup_runs", "lookup_blocks", "unordered", "imports",
 		"webhooks", "webhook_retries", "webhook_attempts",
+		"operator_sessions", "operator_codes",
 	}
 )
 

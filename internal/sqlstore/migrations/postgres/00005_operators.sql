@@ -1,0 +1,61 @@
+-- +goose Up
+
+-- People who use the dashboard, all under the merchant '@operators'. password is an
+-- argon2id hash, empty until the person has set one. The secret of the authenticator
+-- is not stored: it is made from that merchant's indexing key and totp_version.
+-- totp_step is the last time step of which a code was used. failures counts logins
+-- that failed in a row.
+CREATE TABLE operators (
+    merchant_id   BYTEA  NOT NULL,
+    name          BYTEA  NOT NULL,
+    created_at    BIGINT NOT NULL,
+    set_up_at     BIGINT,
+    disabled_at   BIGINT,
+    password      TEXT   NOT NULL,
+    totp_version  BIGINT NOT NULL,
+    totp_step     BIGINT NOT NULL,
+    failures      BIGINT NOT NULL,
+    locked_until  BIGINT,
+    last_login_at BIGINT,
+    PRIMARY KEY (merchant_id, name)
+);
+
+-- What they may do with a merchant, or with all of them where that is '@operators'.
+CREATE TABLE operator_grants (
+    merchant_id BYTEA  NOT NULL,
+    operator    BYTEA  NOT NULL,
+    role        TEXT   NOT NULL,
+    granted_by  TEXT   NOT NULL,
+    granted_at  BIGINT NOT NULL,
+    PRIMARY KEY (merchant_id, operator)
+);
+CREATE INDEX operator_grants_operator ON operator_grants (operator);
+
+-- Browsers that are logged in. The hash is that of the cookie.
+CREATE TABLE operator_sessions (
+    merchant_id BYTEA  NOT NULL,
+    hash        BYTEA  NOT NULL,
+    operator    BYTEA  NOT NULL,
+    created_at  BIGINT NOT NULL,
+    used_at     BIGINT NOT NULL,
+    expires_at  BIGINT NOT NULL,
+    addr        TEXT   NOT NULL,
+    browser     TEXT   NOT NULL,
+    PRIMARY KEY (merchant_id, hash)
+);
+
+-- Codes that each work once: setup codes, login links and recovery codes.
+CREATE TABLE operator_codes (
+    merchant_id BYTEA  NOT NULL,
+    hash        BYTEA  NOT NULL,
+    operator    BYTEA  NOT NULL,
+    kind        TEXT   NOT NULL,
+    expires_at  BIGINT,
+    PRIMARY KEY (merchant_id, hash)
+);
+
+-- +goose Down
+DROP TABLE operator_codes;
+DROP TABLE operator_sessions;
+DROP TABLE operator_grants;
+DROP TABLE operators;
