@@ -52,6 +52,9 @@ type Config struct {
 	Version string
 	// Facts are settings of the server that the settings page shows.
 	Facts []Fact
+	// API is the address of the API that commands to try it name, such as
+	// https://api.example.com; empty for that of the pages.
+	API string
 	// Random makes the tokens of forms; default [rand.Reader].
 	Random io.Reader
 	// Clock tells the time; default [grahak.SystemClock].

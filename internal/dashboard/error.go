@@ -65,6 +65,7 @@ var answers = map[grahak.Code]answer{
 	grahak.CodeIPEntryNotFound:       gone,
 	grahak.CodeIPListEmpty:           refused,
 	grahak.CodeIPListFull:            refused,
+	grahak.CodeNotConfirmed:          refused,
 	grahak.CodeInvalidWebhook:        refused,
 	grahak.CodeWebhookNotFound:       gone,
 	grahak.CodeWebhooksFull:          refused,

@@ -44,6 +44,7 @@ func routes() []route {
 		chooseRoutes,
 		settingsRoutes,
 		teamRoutes,
+		keyRoutes,
 	)
 }
 

@@ -28,6 +28,11 @@ var views = map[string]any{
 	"settings":      settingsView{},
 	"team":          teamView{},
 	"invited":       invitedView{},
+
+	"keys":      keysView{},
+	"keymade":   keyMadeView{},
+	"keyrotate": keyChangeView{},
+	"keyrevoke": keyChangeView{},
 }
 
 // functions are what templates may call.
