@@ -45,6 +45,7 @@ func routes() []route {
 		settingsRoutes,
 		teamRoutes,
 		keyRoutes,
+		ipRoutes,
 	)
 }
 

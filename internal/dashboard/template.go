@@ -33,6 +33,8 @@ var views = map[string]any{
 	"keymade":   keyMadeView{},
 	"keyrotate": keyChangeView{},
 	"keyrevoke": keyChangeView{},
+	"ip":        ipView{},
+	"ipplan":    ipPlanView{},
 }
 
 // functions are what templates may call.
