@@ -32,19 +32,25 @@ func (s *portable) Events(ctx context.Context, m grahak.MerchantID, after int64,
 
 // EventsIn implements [grahak.EventStore].
 func (s *portable) EventsIn(ctx context.Context, m grahak.MerchantID, r grahak.EventRange, limit int) ([]grahak.Event, error) {
+	query, args := s.eventsIn(m, r, limit)
+	return s.events(ctx, query, args...)
+}
+
+// eventsIn returns the statement of EventsIn.
+func (s *portable) eventsIn(m grahak.MerchantID, r grahak.EventRange, limit int) (query string, args []any) {
 	before := r.Before
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	args := []any{string(m), r.After, before, limit}
+	args = []any{string(m), r.After, before, limit}
 	order := "ORDER BY position"
 	if r.Newest {
 		order = "ORDER BY position DESC"
 	}
 	if r.Subject == "" {
-		return s.events(ctx, `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 AND position > $2 AND position < $3 `+order+` LIMIT $4`, args...)
+		return `SELECT ` + eventColumns + ` FROM events WHERE merchant_id = $1 AND position > $2 AND position < $3 ` + order + ` LIMIT $4`, args
 	}
-	return s.events(ctx, s.eventsAbout(order), append(args, r.Subject)...)
+	return s.eventsAbout(order), append(args, r.Subject)
 }
 
 // RecordEvent implements [grahak.EventStore].

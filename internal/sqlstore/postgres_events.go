@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -89,11 +88,10 @@ func (s *Postgres) EventsOf(ctx context.Context, m grahak.MerchantID, subject st
 // LatestEvents implements [grahak.EventStore].
 func (s *Postgres) LatestEvents(ctx context.Context, m grahak.MerchantID, subject string, limit int) (list []grahak.Event, err error) {
 	pending, args := `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 ORDER BY id DESC LIMIT $2`, []any{string(m), limit}
-	ordered, about := `SELECT `+eventColumns+` FROM events WHERE merchant_id = $1 ORDER BY position DESC LIMIT $2`, args
 	if subject != "" {
 		pending, args = `SELECT `+pendingEvent+` FROM pending_events WHERE merchant_id = $1 AND subject = $3 ORDER BY id DESC LIMIT $2`, append(args, subject)
-		ordered, about = s.eventsAbout("ORDER BY position DESC"), []any{string(m), int64(0), int64(math.MaxInt64), limit, subject}
 	}
+	ordered, among := s.eventsIn(m, grahak.EventRange{Subject: subject, Newest: true}, limit)
 	err = s.vitalRead(ctx, func(c conn) error {
 		return c.snapshot(func() error {
 			if list, err = queryAll(c, scanEvent, pending, args...); err != nil {
@@ -102,7 +100,7 @@ func (s *Postgres) LatestEvents(ctx context.Context, m grahak.MerchantID, subjec
 			slices.Reverse(list)
 			inRevisionOrder(list)
 			slices.Reverse(list)
-			rest, err := queryAll(c, scanEvent, ordered, about...)
+			rest, err := queryAll(c, scanEvent, ordered, among...)
 			list = append(list, rest...)
 			list = list[:min(limit, len(list))]
 			return err

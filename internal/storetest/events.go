@@ -14,6 +14,7 @@ var eventTests = []test{
 	{"positions", eventPositions},
 	{"pages", eventPages},
 	{"revisions", eventRevisions},
+	{"looks", eventLooks},
 	{"every change", everyChange},
 	{"no change", noChange},
 	{"ping", func(r *rig) { r.must(r.store.Ping(r.Context())) }},
@@ -312,6 +313,9 @@ func everyChange(r *rig) {
 		}},
 		{"RetireKeyset", r.event(grahak.EventSealRetired, "version 2", 0), true, func(e grahak.Event) error {
 			return r.store.RetireKeyset(ctx, r.MustSeal(own).Keyset, e)
+		}},
+		{"RecordEvent", r.event(grahak.EventCustomerRevealed, string(c.ID), 0), false, func(e grahak.Event) error {
+			return r.store.RecordEvent(ctx, own, e)
 		}},
 		{"EraseCustomer", r.event(grahak.EventCustomerErased, string(c.ID), updated.Revision+1), false, func(e grahak.Event) error {
 			return second(r.store.EraseCustomer(ctx, own, c.ID, updated.Revision, e, nil))

@@ -61,6 +61,9 @@ func refusedWrites(r *rig) {
 		{"create a customer of an unknown merchant", grahak.CodeMerchantNotFound, func(token grahak.TokenRecord) error {
 			return r.store.CreateCustomer(ctx, nobody, duplicate, r.created(duplicate), &grahak.Besides{Token: &token})
 		}},
+		{"record an event of an unknown merchant", grahak.CodeMerchantNotFound, func(grahak.TokenRecord) error {
+			return r.store.RecordEvent(ctx, nobody, r.event(grahak.EventCustomerRevealed, string(c.ID), 0))
+		}},
 		{"erase an unknown customer", grahak.CodeCustomerNotFound, func(grahak.TokenRecord) error {
 			return second(r.store.EraseCustomer(ctx, own, unknown.ID, unknown.Revision, r.erased(unknown), nil))
 		}},
