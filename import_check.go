@@ -21,6 +21,9 @@ func (s *Service) NewImportCheck(c Caller, rule OnDuplicate) (*ImportCheck, erro
 	if err := c.may(scopeOperator); err != nil {
 		return nil, err
 	}
+	if err := c.ofMerchant(); err != nil {
+		return nil, err
+	}
 	if err := rule.check(); err != nil {
 		return nil, err
 	}

@@ -27,25 +27,35 @@ type Caller struct {
 }
 
 // may returns a [CodeInsufficientScope] error unless the caller's scope covers
-// scope. Keys have read and write, of which the second covers the first; operators
-// cover both from admin on. Nobody but the command line may do with
-// [OperatorsMerchant] what is for merchants only; then the error has
-// [CodeMerchantNotFound].
+// scope; and a [CodeMerchantNotFound] error where that is about the customers of
+// [OperatorsMerchant].
 func (c Caller) may(scope Scope) error {
 	if c.Scope != scope && !c.Scope.covers(scope) {
 		return &Error{Code: CodeInsufficientScope, Message: "The caller's scope does not cover this."}
 	}
-	switch scope {
-	case ScopeRead, ScopeWrite, scopeAdmin:
-		if c.Merchant == OperatorsMerchant {
-			return errNoMerchant
-		}
+	if scope == ScopeRead || scope == ScopeWrite {
+		return c.ofMerchant()
 	}
 	return nil
 }
 
-// errNoMerchant is what may not be done with [OperatorsMerchant].
-var errNoMerchant = Errorf(CodeMerchantNotFound, "%s is no merchant: operators are kept there.", OperatorsMerchant)
+// ofMerchant returns a [CodeMerchantNotFound] error for a caller at
+// [OperatorsMerchant], who has neither customers nor keys.
+func (c Caller) ofMerchant() error {
+	if c.Merchant == OperatorsMerchant {
+		return Errorf(CodeMerchantNotFound, "%s is no merchant: operators are kept there.", OperatorsMerchant)
+	}
+	return nil
+}
+
+// mayAdminister returns an error unless the caller may change how its merchant is
+// reached: keys, the IP list, webhooks.
+func (c Caller) mayAdminister() error {
+	if err := c.may(scopeAdmin); err != nil {
+		return err
+	}
+	return c.ofMerchant()
+}
 
 // mayManageOperators returns an error unless the caller is the command line at work on
 // all merchants.

@@ -23,6 +23,9 @@ func (s *Service) CreateMerchant(ctx context.Context, c Caller, name string) (Me
 }
 
 func (s *Service) createMerchant(ctx context.Context, c Caller, name string) (Merchant, error) {
+	if err := c.may(scopeOperator); err != nil {
+		return Merchant{}, err
+	}
 	if !validText(name, MaxReference) {
 		return Merchant{}, Errorf(CodeInvalidMerchant, "A merchant's name has at most %d characters and no control characters.", MaxReference)
 	}
@@ -33,7 +36,7 @@ func (s *Service) createMerchant(ctx context.Context, c Caller, name string) (Me
 		if err != nil {
 			return err
 		}
-		return s.change(c, EventMerchantCreated, "", now, func(e Event) error {
+		return s.changeAccess(c, EventMerchantCreated, "", now, func(e Event) error {
 			return s.store.CreateMerchant(ctx, m, keys, e)
 		})
 	})
@@ -49,8 +52,14 @@ func (s *Service) Merchants(ctx context.Context) ([]Merchant, error) {
 // DisableMerchant makes every key of the merchant be refused from now on. It
 // does nothing to one that is disabled. Code: [CodeMerchantNotFound].
 func (s *Service) DisableMerchant(ctx context.Context, c Caller) error {
+	if err := c.may(scopeOperator); err != nil {
+		return err
+	}
+	if err := c.ofMerchant(); err != nil {
+		return err
+	}
 	now := s.now()
-	return s.change(c, EventMerchantDisabled, "", now, func(e Event) error {
+	return s.changeAccess(c, EventMerchantDisabled, "", now, func(e Event) error {
 		return s.store.DisableMerchant(ctx, c.Merchant, now, e)
 	})
 }
@@ -124,7 +133,7 @@ func (s *Service) newAPIKey(m MerchantID, secret string, spec KeySpec, now time.
 // Keys returns the merchant's keys, oldest first. Code:
 // [CodeMerchantNotFound].
 func (s *Service) Keys(ctx context.Context, c Caller) ([]APIKey, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.may(scopeViewer); err != nil {
 		return nil, err
 	}
 	if _, err := s.store.Merchant(ctx, c.Merchant); err != nil {
@@ -148,6 +157,9 @@ func (s *Service) RevokeKey(ctx context.Context, c Caller, id KeyID) error {
 // that is zero. Codes: [CodeKeyNotFound] if the key is
 // unknown, revoked or expired; [CodeInvalidKey] for a negative overlap.
 func (s *Service) RotateKey(ctx context.Context, c Caller, id KeyID, overlap time.Duration, expiresAt time.Time) (APIKey, string, error) {
+	if err := c.mayAdminister(); err != nil {
+		return APIKey{}, "", err
+	}
 	if overlap < 0 {
 		return APIKey{}, "", Errorf(CodeInvalidKey, "The overlap cannot be negative.")
 	}
@@ -193,7 +205,7 @@ func (s *Service) AddIPEntry(ctx context.Context, c Caller, address, label strin
 // IPList returns the merchant, whose IPMode is what the list does, and its
 // entries in the order they were added. Code: [CodeMerchantNotFound].
 func (s *Service) IPList(ctx context.Context, c Caller) (Merchant, []IPEntry, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.may(scopeViewer); err != nil {
 		return Merchant{}, nil, err
 	}
 	m, err := s.store.Merchant(ctx, c.Merchant)
@@ -225,12 +237,17 @@ func (s *Service) TestIP(ctx context.Context, c Caller, address string) (IPVerdi
 // now is the time that is stored: UTC, in microseconds.
 func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Microsecond) }
 
-// change runs a write that decides about access, with its event, and makes
-// this process see it at once.
+// change is changeAccess by a caller who may administer the merchant.
 func (s *Service) change(c Caller, t EventType, subject string, at time.Time, write func(Event) error) error {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.mayAdminister(); err != nil {
 		return err
 	}
+	return s.changeAccess(c, t, subject, at, write)
+}
+
+// changeAccess runs a write that decides about access, with its event, and makes
+// this process see it at once. Whether the caller may is not looked at.
+func (s *Service) changeAccess(c Caller, t EventType, subject string, at time.Time, write func(Event) error) error {
 	e, err := s.event(c, t, subject, at)
 	if err != nil {
 		return err

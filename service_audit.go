@@ -75,7 +75,7 @@ type EventQuery struct {
 // of them. It is for operators. Codes: [CodeInsufficientScope],
 // [CodeMerchantNotFound].
 func (s *Service) Events(ctx context.Context, c Caller, q EventQuery, each func(Event) error) error {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.may(scopeViewer); err != nil {
 		return err
 	}
 	if _, err := s.store.Merchant(ctx, c.Merchant); err != nil {

@@ -334,7 +334,7 @@ type CustomerExport struct {
 // else whose reference is ref. It is for operators. Codes:
 // [CodeInsufficientScope], [CodeCustomerNotFound].
 func (s *Service) ExportCustomer(ctx context.Context, c Caller, ref string) (CustomerExport, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.may(scopeAdmin); err != nil {
 		return CustomerExport{}, err
 	}
 	customer, err := s.find(ctx, c.Merchant, ref)

@@ -14,6 +14,9 @@ func (s *Service) ImportState(ctx context.Context, c Caller, name string) (Impor
 	if err := c.may(scopeOperator); err != nil {
 		return ImportState{}, err
 	}
+	if err := c.ofMerchant(); err != nil {
+		return ImportState{}, err
+	}
 	index, err := s.importIndex(ctx, c.Merchant, name)
 	if err != nil {
 		return ImportState{}, err
@@ -48,6 +51,9 @@ func (s *Service) importIndex(ctx context.Context, m MerchantID, name string) (I
 // [CodeInvalidImport] for a chunk that breaks the rules of [ImportChunk].
 func (s *Service) ImportCustomers(ctx context.Context, c Caller, chunk ImportChunk) (ImportState, []ImportFault, error) {
 	if err := c.may(scopeOperator); err != nil {
+		return ImportState{}, nil, err
+	}
+	if err := c.ofMerchant(); err != nil {
 		return ImportState{}, nil, err
 	}
 	if err := chunk.check(); err != nil {

@@ -32,11 +32,15 @@ func (s *Service) OrderEvents(ctx context.Context, c Caller) error {
 	if err := c.may(scopeOperator); err != nil {
 		return err
 	}
-	pending, err := s.store.CountPending(ctx, c.Merchant)
+	return s.orderEvents(ctx, c.Merchant)
+}
+
+func (s *Service) orderEvents(ctx context.Context, m MerchantID) error {
+	pending, err := s.store.CountPending(ctx, m)
 	if err != nil || pending == 0 {
 		return err
 	}
-	head, err := s.store.ChainHead(ctx, c.Merchant)
+	head, err := s.store.ChainHead(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -46,13 +50,13 @@ func (s *Service) OrderEvents(ctx context.Context, c Caller) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if _, err := s.orderMerchant(ctx, c.Merchant); err != nil {
+		if _, err := s.orderMerchant(ctx, m); err != nil {
 			return err
 		}
-		if pending, err = s.store.CountPending(ctx, c.Merchant); err != nil {
+		if pending, err = s.store.CountPending(ctx, m); err != nil {
 			return err
 		}
-		if head, err = s.store.ChainHead(ctx, c.Merchant); err != nil {
+		if head, err = s.store.ChainHead(ctx, m); err != nil {
 			return err
 		}
 	}

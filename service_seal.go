@@ -42,7 +42,7 @@ func (s *Service) RotateSeal(ctx context.Context, c Caller) (SealState, bool, er
 			return err
 		}
 		now := s.now()
-		err = s.change(c, EventSealRotated, keyVersion(k.Version), now, func(e Event) error {
+		err = s.changeAccess(c, EventSealRotated, keyVersion(k.Version), now, func(e Event) error {
 			return s.store.RotateKeyset(ctx, k, now, e)
 		})
 		made = err == nil
@@ -171,7 +171,7 @@ func (s *Service) retire(ctx context.Context, state SealState) error {
 		return err
 	}
 	c := Operator(state.Merchant, "reseal")
-	err = s.change(c, EventSealRetired, keyVersion(state.Version), s.now(), func(e Event) error {
+	err = s.changeAccess(c, EventSealRetired, keyVersion(state.Version), s.now(), func(e Event) error {
 		return s.store.RetireKeyset(ctx, k, e)
 	})
 	s.sealer.Forget()

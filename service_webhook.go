@@ -12,7 +12,7 @@ import (
 // returns it with its secret, which is not stored and not shown again. Codes:
 // [CodeInvalidWebhook], [CodeWebhooksFull], [CodeMerchantNotFound].
 func (s *Service) CreateWebhook(ctx context.Context, c Caller, spec WebhookSpec) (Webhook, string, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.mayAdminister(); err != nil {
 		return Webhook{}, "", err
 	}
 	if err := spec.check(s.environment); err != nil {
@@ -34,7 +34,7 @@ func (s *Service) CreateWebhook(ctx context.Context, c Caller, spec WebhookSpec)
 		return Webhook{}, "", err
 	}
 	// What happened until now has its position before the endpoint's.
-	if err := s.OrderEvents(ctx, c); err != nil {
+	if err := s.orderEvents(ctx, c.Merchant); err != nil {
 		return Webhook{}, "", err
 	}
 	return w, secretText(secret), s.change(c, EventWebhookCreated, id, now, func(e Event) error {
@@ -45,7 +45,7 @@ func (s *Service) CreateWebhook(ctx context.Context, c Caller, spec WebhookSpec)
 // Webhooks returns the merchant's endpoints, oldest first. Code:
 // [CodeMerchantNotFound].
 func (s *Service) Webhooks(ctx context.Context, c Caller) ([]Webhook, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.may(scopeViewer); err != nil {
 		return nil, err
 	}
 	if _, err := s.store.Merchant(ctx, c.Merchant); err != nil {
@@ -198,15 +198,18 @@ func (s *Service) findEvent(ctx context.Context, m MerchantID, id EventID) (int6
 // WebhookLog returns at most limit attempts to deliver events to an endpoint, or
 // only those that failed, newest first. Code: [CodeWebhookNotFound].
 func (s *Service) WebhookLog(ctx context.Context, c Caller, id WebhookID, failed bool, limit int) ([]WebhookAttempt, error) {
-	if _, err := s.webhook(ctx, c, id); err != nil {
+	if err := c.may(scopeViewer); err != nil {
+		return nil, err
+	}
+	if _, err := s.store.Webhook(ctx, c.Merchant, id); err != nil {
 		return nil, err
 	}
 	return s.store.WebhookLog(ctx, c.Merchant, id, failed, limit)
 }
 
-// webhook returns an endpoint of the caller's merchant.
+// webhook returns an endpoint that the caller may change.
 func (s *Service) webhook(ctx context.Context, c Caller, id WebhookID) (Webhook, error) {
-	if err := c.may(scopeOperator); err != nil {
+	if err := c.mayAdminister(); err != nil {
 		return Webhook{}, err
 	}
 	return s.store.Webhook(ctx, c.Merchant, id)
