@@ -22,7 +22,6 @@ import (
 	"github.com/gofrs/flock"
 
 	"grahak"
-	"grahak/internal/api"
 	"grahak/internal/config"
 	"grahak/internal/control"
 	"grahak/internal/disk"
@@ -44,6 +43,9 @@ type Server struct {
 	// DemoKey is the API key of the demo merchant when this start made it, and
 	// empty otherwise.
 	DemoKey string
+	// LoginPath is the path and query of the dashboard that logs a browser in, once and
+	// soon; empty in production, and without the master key.
+	LoginPath string
 	// MasterKeys is the master keys that the server knows.
 	MasterKeys *seal.MasterKeys
 
@@ -54,9 +56,11 @@ type Server struct {
 	store    sqlstore.Store
 	api, ops *http.Server
 	control  *http.Server
-	listener struct{ api, ops, control net.Listener }
-	draining atomic.Bool
-	fault    atomic.Pointer[error]
+	// dashboard is nil unless it has a listener of its own.
+	dashboard *http.Server
+	listener  struct{ api, ops, control, dashboard net.Listener }
+	draining  atomic.Bool
+	fault     atomic.Pointer[error]
 }
 
 // Options are what a test may put in place of the real thing.
@@ -142,8 +146,9 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
+	onAPI, pages := s.edges(opts)
 	s.api = web.NewServer(web.NewHandler(web.Config{
-		Edge:           api.New(s.Service),
+		Edge:           onAPI,
 		Logger:         s.log,
 		Observer:       metrics,
 		Clock:          opts.Clock,
@@ -159,8 +164,11 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	}), nil, s.log)
 	// A profile takes as long as it is asked to.
 	s.ops.WriteTimeout = 0
+	if err := s.startDashboard(pages, opts, metrics); err != nil {
+		return err
+	}
 	s.listenForCommands(ctx)
-	return nil
+	return s.makeLoginLink(ctx)
 }
 
 // listenForCommands makes the socket over which commands have work in bulk done,
@@ -293,7 +301,10 @@ func (s *Server) listen(ctx context.Context) (err error) {
 	if s.listener.api, err = listen(ctx, s.cfg.Listen, "--listen"); err != nil {
 		return err
 	}
-	s.listener.ops, err = listen(ctx, s.cfg.OpsListen, "--ops-listen")
+	if s.listener.ops, err = listen(ctx, s.cfg.OpsListen, "--ops-listen"); err != nil || s.cfg.DashboardListen == "" {
+		return err
+	}
+	s.listener.dashboard, err = listen(ctx, s.cfg.DashboardListen, "--dashboard-listen")
 	return err
 }
 
@@ -351,6 +362,15 @@ func (s *Server) APIAddr() net.Addr { return s.listener.api.Addr() }
 // OpsAddr returns the address that the operations listener listens on.
 func (s *Server) OpsAddr() net.Addr { return s.listener.ops.Addr() }
 
+// DashboardAddr returns the address that the dashboard listens on: the API's unless it
+// has its own.
+func (s *Server) DashboardAddr() net.Addr {
+	if s.listener.dashboard != nil {
+		return s.listener.dashboard.Addr()
+	}
+	return s.APIAddr()
+}
+
 var errDraining = errors.New("the server is shutting down")
 
 // ready returns why the server does not take requests now.
@@ -374,7 +394,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Service.Run(background) })
 	work.Go(func() { s.watchMasterKey(background) })
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	serve := func(srv *http.Server, l net.Listener) {
 		var err error
 		if srv.TLSConfig != nil {
@@ -390,6 +410,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.log.Info("stopped")
 	go serve(s.api, web.Limit(s.listener.api, s.cfg.MaxConnections))
 	go serve(s.ops, s.listener.ops)
+	if s.dashboard != nil {
+		go serve(s.dashboard, web.Limit(s.listener.dashboard, maxDashboardConnections))
+	}
 	if s.control != nil {
 		go serve(s.control, s.listener.control)
 	}
@@ -406,6 +429,11 @@ func (s *Server) Run(ctx context.Context) error {
 		_ = s.api.Close()
 	}
 	_ = s.ops.Close()
+	if s.dashboard != nil {
+		if s.dashboard.Shutdown(drain) != nil {
+			_ = s.dashboard.Close()
+		}
+	}
 	if s.control != nil {
 		if s.control.Shutdown(drain) != nil {
 			_ = s.control.Close()
@@ -419,7 +447,7 @@ func (s *Server) Run(ctx context.Context) error {
 // close closes what is open. Listeners that a server has closed are closed
 // again without harm.
 func (s *Server) close() error {
-	for _, l := range []net.Listener{s.listener.api, s.listener.ops, s.listener.control} {
+	for _, l := range []net.Listener{s.listener.api, s.listener.ops, s.listener.control, s.listener.dashboard} {
 		if l != nil {
 			_ = l.Close()
 		}

@@ -36,7 +36,7 @@ Any number of servers may share a PostgreSQL database. Then all of them need the
   grahak migrate
   grahak serve --env production --master-key-file master.key
 
-Then make merchants and keys with grahak merchant create and grahak key create while it runs. Keep the master key apart from the data and its backups: without it no customer can be read.
+Then make merchants and keys with grahak merchant create and grahak key create while it runs. A sandbox has a dashboard below /dashboard/; production has one only with --dashboard-listen, and grahak operator create lets somebody in. Keep the master key apart from the data and its backups: without it no customer can be read.
 
 SIGTERM or Ctrl-C stops it: it accepts nothing more, finishes what is in flight, and exits 0.`
 }
@@ -86,6 +86,14 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 	line("Grahak %s, %s, data in %s", version(), c.Environment, place)
 	line("")
 	line("Base URL     %s", base)
+	if server.HasDashboard() {
+		link := c.baseURL(server.DashboardAddr())
+		if server.LoginPath != "" {
+			line("Dashboard    %s%s  (one use, 15 minutes)", link, server.LoginPath)
+		} else {
+			line("Dashboard    %s%s", link, app.DashboardPath)
+		}
+	}
 	line("Operations   http://%s (health, metrics; keep it private)", server.OpsAddr())
 	curl := "curl"
 	if c.TLSSelfSigned {
@@ -120,6 +128,12 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 		line("")
 		line("  %s merchant create ID%s%s", programName(), data, master)
 		line("  %s key create --merchant ID%s", programName(), data)
+		if server.HasDashboard() {
+			line("")
+			line("Somebody who may log in to the dashboard:")
+			line("")
+			line("  %s operator create NAME --all-merchants%s%s", programName(), data, master)
+		}
 	case server.DemoKey == "":
 		line("Keys were shown when they were made. For a new one of the demo merchant:")
 		line("")

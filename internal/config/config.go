@@ -133,6 +133,7 @@ type Server struct {
 	Environment        string        `name:"env" default:"sandbox" enum:"sandbox,production" env:"GRAHAK_ENV" placeholder:"sandbox|production" help:"A sandbox makes a demo merchant, a key and its own secrets; production makes nothing by itself and demands them. The two never share data."`
 	Listen             string        `name:"listen" default:"127.0.0.1:8080" env:"GRAHAK_LISTEN" placeholder:"ADDR" help:"Address and port of the API; 0.0.0.0:8080 takes calls from other machines."`
 	OpsListen          string        `name:"ops-listen" default:"127.0.0.1:8081" env:"GRAHAK_OPS_LISTEN" placeholder:"ADDR" help:"Address and port of health, metrics, profiles and token checks; it asks nobody who they are, so keep it private."`
+	DashboardListen    string        `name:"dashboard-listen" env:"GRAHAK_DASHBOARD_LISTEN" placeholder:"ADDR" help:"Address and port of the dashboard, which speaks TLS if the API does. Without it a sandbox has the dashboard below /dashboard/ of the API, and production has none."`
 	TLSCert            string        `name:"tls-cert" env:"GRAHAK_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM, which makes the API speak TLS; read again when the file changes."`
 	TLSKey             string        `name:"tls-key" env:"GRAHAK_TLS_KEY" placeholder:"FILE" help:"Private key of the certificate, in PEM; read again when the file changes."`
 	TLSSelfSigned      bool          `name:"tls-self-signed" env:"GRAHAK_TLS_SELF_SIGNED" help:"Make a CA and a certificate for localhost in the data folder, once, and speak TLS with it; sandbox only."`
@@ -190,7 +191,11 @@ func (s *Server) Check() error {
 	if s.Postgres() && s.Connections < MinConnections {
 		add("--database-connections is at least %d", MinConnections)
 	}
-	for _, l := range []struct{ flag, addr string }{{"--listen", s.Listen}, {"--ops-listen", s.OpsListen}} {
+	listeners := []struct{ flag, addr string }{{"--listen", s.Listen}, {"--ops-listen", s.OpsListen}}
+	if s.DashboardListen != "" {
+		listeners = append(listeners, struct{ flag, addr string }{"--dashboard-listen", s.DashboardListen})
+	}
+	for _, l := range listeners {
 		_, port, err := net.SplitHostPort(l.addr)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)

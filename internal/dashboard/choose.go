@@ -4,7 +4,14 @@ import (
 	"grahak"
 )
 
-var chooseRoutes = []route{get(root, visitor, choose)}
+var chooseRoutes = []route{
+	get(root, visitor, choose),
+	get("/", open, toRoot),
+	get("/dashboard", open, toRoot),
+}
+
+// toRoot leads to the first page from the paths above it.
+func toRoot(p *page) error { return p.redirect(root, flash{}) }
 
 // chooseView is the merchants that a visitor may choose from.
 type chooseView struct {

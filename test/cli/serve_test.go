@@ -191,7 +191,7 @@ func TestModes(t *testing.T) {
 	s.Stop(t)
 }
 
-// TestPortInUse checks both listeners, and that a first start that failed so left no key behind that nobody was shown.
+// TestPortInUse checks every listener, and that a first start that failed so left no key behind that nobody was shown.
 func TestPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -200,7 +200,7 @@ func TestPortInUse(t *testing.T) {
 	defer l.Close()
 	taken := l.Addr().String()
 	data := filepath.Join(t.TempDir(), "data")
-	for _, flag := range []string{"--listen", "--ops-listen"} {
+	for _, flag := range []string{"--listen", "--ops-listen", "--dashboard-listen"} {
 		run(t, serve(data, flag, taken)...).refused(t, 1,
 			`^the address `+regexp.QuoteMeta(taken)+` is in use: stop the program that uses it, or give another with `+flag+`$`)
 	}
