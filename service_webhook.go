@@ -106,8 +106,8 @@ func (s *Service) RotateWebhookSecret(ctx context.Context, c Caller, id WebhookI
 }
 
 // TestWebhook sends an event of the type [EventWebhookTest] to an endpoint, be it
-// disabled, and returns what came of it. Nothing is noted of it. Code:
-// [CodeWebhookNotFound].
+// disabled, and returns what came of it. Nothing is noted of it. A nil courier is the
+// service's own. Code: [CodeWebhookNotFound].
 func (s *Service) TestWebhook(ctx context.Context, c Caller, id WebhookID, courier Courier) (WebhookOutcome, error) {
 	w, err := s.webhook(ctx, c, id)
 	if err != nil {
@@ -120,6 +120,9 @@ func (s *Service) TestWebhook(ctx context.Context, c Caller, id WebhookID, couri
 	}
 	e, err := s.event(c, EventWebhookTest, string(id), now)
 	if err != nil {
+		return WebhookOutcome{}, err
+	}
+	if courier, err = s.courier(courier); err != nil {
 		return WebhookOutcome{}, err
 	}
 	outcome := courier.Deliver(ctx, WebhookMessage{URL: w.URL, Event: e, At: now, Secrets: secrets})

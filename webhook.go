@@ -167,6 +167,8 @@ type Courier interface {
 	// no redirect. If ctx ends before there is an answer, the outcome is
 	// [WebhookAborted]. Safe for concurrent use.
 	Deliver(ctx context.Context, m WebhookMessage) WebhookOutcome
+	// Request returns m as Deliver sends it, without a signature.
+	Request(m WebhookMessage) (WebhookRequest, error)
 }
 
 // WebhookSettlement is what came of deliveries to an endpoint since the last one.

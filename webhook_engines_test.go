@@ -201,6 +201,11 @@ type nodeCourier struct {
 	hangs atomic.Bool
 }
 
+// Request implements [grahak.Courier].
+func (c *nodeCourier) Request(m grahak.WebhookMessage) (grahak.WebhookRequest, error) {
+	return grahak.WebhookRequest{URL: m.URL}, nil
+}
+
 // Deliver implements [grahak.Courier].
 func (c *nodeCourier) Deliver(ctx context.Context, m grahak.WebhookMessage) grahak.WebhookOutcome {
 	c.mu.Lock()

@@ -47,6 +47,11 @@ func (r *receivers) Deliver(ctx context.Context, m grahak.WebhookMessage) grahak
 	return outcome
 }
 
+// Request implements [grahak.Courier].
+func (r *receivers) Request(m grahak.WebhookMessage) (grahak.WebhookRequest, error) {
+	return grahak.WebhookRequest{URL: m.URL, Body: string(m.Event.ID)}, nil
+}
+
 func (r *receivers) set(answer func(context.Context, grahak.WebhookMessage) grahak.WebhookOutcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

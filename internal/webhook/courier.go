@@ -4,7 +4,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -88,20 +87,18 @@ func (c *Courier) Deliver(ctx context.Context, m grahak.WebhookMessage) (outcome
 	// A duration needs a clock that nobody sets.
 	began := c.clock.Now()
 	defer func() { outcome.Took = max(0, c.clock.Now().Sub(began)) }()
-	body, err := appendBody(nil, m.Event)
+	message, err := c.Request(m)
 	if err != nil {
 		return grahak.WebhookOutcome{Failure: grahak.WebhookBroken}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, message.Method, message.URL, strings.NewReader(message.Body))
 	if err != nil {
 		return grahak.WebhookOutcome{Failure: grahak.WebhookNoName}
 	}
-	at := strconv.FormatInt(m.At.Unix(), 10)
-	request.Header["Webhook-Id"] = []string{string(m.Event.ID)}
-	request.Header["Webhook-Timestamp"] = []string{at}
-	request.Header["Webhook-Signature"] = []string{signatures(m.Secrets, string(m.Event.ID), at, body)}
-	request.Header["Content-Type"] = []string{"application/json"}
-	request.Header["User-Agent"] = []string{c.agent}
+	for _, h := range message.Header {
+		request.Header[h.Name] = []string{h.Value}
+	}
+	request.Header["Webhook-Signature"] = []string{signatures(m.Secrets, string(m.Event.ID), timestamp(m), []byte(message.Body))}
 	answer, err := c.client.Do(request)
 	if err != nil {
 		return grahak.WebhookOutcome{Failure: failure(ctx, err)}
@@ -110,6 +107,25 @@ func (c *Courier) Deliver(ctx context.Context, m grahak.WebhookMessage) (outcome
 	_, _ = io.CopyN(io.Discard, answer.Body, maxAnswer)
 	return grahak.WebhookOutcome{Status: answer.StatusCode, RetryAfter: c.retryAfter(answer.Header.Get("Retry-After"))}
 }
+
+// Request implements [grahak.Courier].
+func (c *Courier) Request(m grahak.WebhookMessage) (grahak.WebhookRequest, error) {
+	body, err := appendBody(nil, m.Event)
+	return grahak.WebhookRequest{
+		Method: http.MethodPost,
+		URL:    m.URL,
+		Header: []grahak.WebhookHeader{
+			{Name: "Webhook-Id", Value: string(m.Event.ID)},
+			{Name: "Webhook-Timestamp", Value: timestamp(m)},
+			{Name: "Content-Type", Value: "application/json"},
+			{Name: "User-Agent", Value: c.agent},
+		},
+		Body: string(body),
+	}, err
+}
+
+// timestamp is when a message is sent, as its header has it.
+func timestamp(m grahak.WebhookMessage) string { return strconv.FormatInt(m.At.Unix(), 10) }
 
 // retryAfter is the header of that name, in seconds or as a date; 0 for what is
 // neither, or lies in the past.
