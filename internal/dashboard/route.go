@@ -46,6 +46,7 @@ func routes() []route {
 		teamRoutes,
 		keyRoutes,
 		ipRoutes,
+		webhookRoutes,
 	)
 }
 

@@ -35,6 +35,11 @@ var views = map[string]any{
 	"keyrevoke": keyChangeView{},
 	"ip":        ipView{},
 	"ipplan":    ipPlanView{},
+
+	"webhooks":      webhooksView{},
+	"webhooksecret": webhookSecretView{},
+	"webhook":       webhookView{},
+	"delivery":      deliveryView{},
 }
 
 // functions are what templates may call.
