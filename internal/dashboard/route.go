@@ -47,6 +47,7 @@ func routes() []route {
 		keyRoutes,
 		ipRoutes,
 		webhookRoutes,
+		requestRoutes,
 	)
 }
 

@@ -40,6 +40,8 @@ var views = map[string]any{
 	"webhooksecret": webhookSecretView{},
 	"webhook":       webhookView{},
 	"delivery":      deliveryView{},
+	"requests":      requestsView{},
+	"request":       requestView{},
 }
 
 // functions are what templates may call.

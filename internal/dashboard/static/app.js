@@ -31,6 +31,35 @@
     for (const f of document.querySelectorAll("form[data-sent]")) delete f.dataset.sent;
   });
 
+  // Lists that grow can be kept up to date, for ten minutes after the button. Who wants
+  // little motion gets none by itself.
+  const live = document.querySelector("[data-refresh]");
+  if (live && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    let timer = 0, left = 0;
+    const stop = () => {
+      clearInterval(timer);
+      timer = 0;
+      live.setAttribute("aria-pressed", "false");
+    };
+    const refresh = async () => {
+      if (document.hidden) return;
+      if (left-- <= 0) { stop(); return; }
+      const answer = await fetch(location.href).catch(() => null);
+      if (!answer || !answer.ok || answer.redirected) { stop(); return; }
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const from = page.querySelector("[data-live]"), to = document.querySelector("[data-live]");
+      if (from && to && !to.contains(document.activeElement)) to.replaceWith(from);
+    };
+    live.hidden = false;
+    live.addEventListener("click", () => {
+      if (timer) { stop(); return; }
+      left = 120;
+      timer = setInterval(refresh, 5000);
+      live.setAttribute("aria-pressed", "true");
+      refresh();
+    });
+  }
+
   // "/" searches, "g" and a letter goes to a page.
   let leader = 0;
   addEventListener("keydown", (e) => {
