@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -25,15 +24,15 @@ type requestsView struct {
 	place
 	// Path is that of the log, Here with its filters, and All without them.
 	Path, Here, All string
-	Tabs       []tab
-	Unknown    bool
-	Filters    []formField
-	Filtered   bool
-	Requests   []requestRow
-	SearchedTo time.Time
-	Pager      pager
-	Empty      empty
-	Error      string
+	Tabs            []tab
+	Unknown         bool
+	Filters         []formField
+	Filtered        bool
+	Requests        []requestRow
+	SearchedTo      time.Time
+	Pager           pager
+	Empty           empty
+	Error           string
 }
 
 // requestRow is a request in the log.
