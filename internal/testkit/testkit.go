@@ -124,6 +124,9 @@ type Server struct {
 	Data    string // the data folder
 	BaseURL string // of the API
 	OpsURL  string // of the operations listener
+	// DashboardURL is the address of the dashboard, in a sandbox a link that logs in
+	// once; empty if there is no dashboard.
+	DashboardURL string
 	// Merchant and Key are the demo merchant and its key, when this was the
 	// first start of a sandbox on the folder.
 	Merchant string
@@ -193,7 +196,7 @@ func StartEnv(tb testing.TB, data string, env []string, args ...string) *Server 
 
 // readBanner reads lines up to the empty one that ends the addresses.
 func (s *Server) readBanner(stdout io.Reader) error {
-	values := map[string]*string{"Base URL": &s.BaseURL, "Operations": &s.OpsURL, "Merchant id": &s.Merchant, "API key": &s.Key}
+	values := map[string]*string{"Base URL": &s.BaseURL, "Operations": &s.OpsURL, "Dashboard": &s.DashboardURL, "Merchant id": &s.Merchant, "API key": &s.Key}
 	var seen strings.Builder
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
