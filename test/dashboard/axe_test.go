@@ -48,7 +48,7 @@ func (b *tab) mustBeUsable(what, axe string) {
 		}
 		b.t.Errorf("%s: %s (%s, %s)%s", what, f.Help, f.ID, f.Impact, where.String())
 	}
-	if over := value[int](b, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
+	if over := value[int](b, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); over > 0 {
 		widest := value[string](b, `[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map(e => e.outerHTML.slice(0, 200)).join('\n')`)
 		b.t.Errorf("%s is %d pixels wider than the window:\n%s", what, over, widest)
 	}

@@ -46,6 +46,11 @@ func inBrowser(run func() int) (code int) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	fonts, err := filepath.Abs(filepath.Join("testdata", "fonts.conf"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	profile, err := os.MkdirTemp("", "grahak-browser-*")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -58,7 +63,7 @@ func inBrowser(run func() int) (code int) {
 		chromedp.ExecPath(program), chromedp.UserDataDir(profile), chromedp.DisableGPU,
 		chromedp.Flag("headless", "new"), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true),
 		// No proxy of the person who runs the tests.
-		chromedp.Flag("no-proxy-server", true), chromedp.Flag("hide-scrollbars", false),
+		chromedp.Flag("no-proxy-server", true), chromedp.Env("FONTCONFIG_FILE="+fonts),
 		chromedp.WSURLReadTimeout(bound))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // It refuses to run as root with it.
