@@ -57,7 +57,6 @@ func screens(seen seeds) []screen {
 		{name: "merchants", path: "/dashboard/?all=1"},
 		{name: "settings", path: "/dashboard/settings"},
 		{name: "keys", path: m + "keys"},
-		{name: "iplist", path: m + "ip"},
 		{name: "team", path: m + "team"},
 	}
 }
