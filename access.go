@@ -22,8 +22,9 @@ type Credential struct {
 type Access struct {
 	// Caller is set if the key is valid.
 	Caller Caller
-	// KeyID is the key, as soon as it is known to be one.
-	KeyID KeyID
+	// KeyID is the key, as soon as it is known to be one, and KeyMerchant whose it is.
+	KeyID       KeyID
+	KeyMerchant MerchantID
 	// Refusal says for the log why the key is not valid. Clients are never told.
 	Refusal Refusal
 	// IP is what the merchant's IP list says of the address.
@@ -71,7 +72,7 @@ func (s *Service) Authenticate(ctx context.Context, cred Credential) (Access, er
 	// it is always told.
 	refuse := func(id KeyID, why Refusal) (Access, error) {
 		s.limits.failed.Take(failedKey(cred.Addr), now)
-		return Access{KeyID: id, Refusal: why}, errNotValid
+		return Access{KeyID: id, KeyMerchant: record.Merchant.ID, Refusal: why}, errNotValid
 	}
 	switch {
 	case !record.Key.RevokedAt.IsZero():
@@ -84,9 +85,10 @@ func (s *Service) Authenticate(ctx context.Context, cred Credential) (Access, er
 		return refuse(record.Key.ID, RefusalOtherMerchant)
 	}
 	a = Access{
-		Caller: Caller{Merchant: record.Merchant.ID, Actor: string(record.Key.ID), Scope: record.Key.Scope},
-		KeyID:  record.Key.ID,
-		IP:     IPVerdict{Mode: IPModeOff},
+		Caller:      Caller{Merchant: record.Merchant.ID, Actor: string(record.Key.ID), Scope: record.Key.Scope},
+		KeyID:       record.Key.ID,
+		KeyMerchant: record.Merchant.ID,
+		IP:          IPVerdict{Mode: IPModeOff},
 	}
 	if record.Merchant.IPMode != IPModeOff {
 		a.IP = judgeIP(record.Merchant.IPMode, record.IPList, cred.Addr)

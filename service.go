@@ -108,6 +108,12 @@ type Config struct {
 	// Courier carries events to the merchants' endpoints; without one [Service.Run]
 	// sends none.
 	Courier Courier
+	// Requests keeps the request log; without it there is none. RequestsKeep is for how
+	// long, default [DefaultRequestsKeep], and RequestsSize how much of it in bytes,
+	// default [DefaultRequestsSize].
+	Requests     RequestStore
+	RequestsKeep time.Duration
+	RequestsSize int64
 	// Deliveries is told of each attempt to deliver an event; may be nil.
 	Deliveries DeliveryObserver
 }
@@ -134,6 +140,7 @@ type Service struct {
 	nodes       *nodes
 	running     running
 	webhooks    *webhooks
+	requests    *requestLog
 	logins      *logins
 	maxScan     int // but for tests the constant
 	catchUp     time.Duration
@@ -198,6 +205,7 @@ func NewService(cfg Config) (_ *Service, err error) {
 	s.access = newAccessCache(s.store, s.clock, s.sealer.Forget)
 	s.logins = newLogins()
 	s.webhooks = newWebhooks(s, cfg.Courier, cfg.Deliveries)
+	s.requests = newRequestLog(s, cfg)
 	return s, nil
 }
 
@@ -223,6 +231,7 @@ func (s *Service) Run(ctx context.Context) {
 	defer work.Wait()
 	beating.Go(func() { s.nodes.run(alive, s.log, s.needKeys) })
 	work.Go(func() { s.webhooks.run(ctx) })
+	work.Go(func() { s.requests.run(ctx) })
 	work.Go(func() { s.housekeeping(ctx) })
 	work.Go(func() { s.repeat(ctx, orderInterval, "cannot put events in order; it will be tried again", s.order) })
 	work.Go(func() {
@@ -230,6 +239,9 @@ func (s *Service) Run(ctx context.Context) {
 	})
 	work.Go(func() {
 		s.repeat(ctx, pruneEventsInterval, "cannot prune old events; it will be tried again", s.pruneEvents)
+	})
+	work.Go(func() {
+		s.repeat(ctx, requestPruneInterval, "cannot prune the request log; it will be tried again", s.pruneRequests)
 	})
 }
 

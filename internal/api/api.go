@@ -176,7 +176,7 @@ func (e *Edge) list(x *web.Exchange, caller grahak.Caller) error {
 }
 
 func sendCustomer(x *web.Exchange, result grahak.CustomerResult) {
-	x.Customer = result.Customer.ID
+	x.Customer, x.Created = result.Customer.ID, result.Created && !result.Replayed
 	x.Header()["Etag"] = []string{entityTag(result.Customer.Version())}
 	markReplayed(x, result.Replayed)
 	x.Buf = appendResult(x.Buf[:0], result)

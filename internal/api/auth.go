@@ -46,7 +46,8 @@ func (e *Edge) refuse(x *web.Exchange, cred grahak.Credential, why grahak.Refusa
 // note notes the outcome for the log, and sets the headers that a caller who is known
 // gets with every answer.
 func note(x *web.Exchange, access grahak.Access) {
-	x.Key, x.Refusal, x.Limit = access.KeyID, string(access.Refusal), string(access.Limited)
+	x.Key, x.KeyMerchant = access.KeyID, access.KeyMerchant
+	x.Refusal, x.Limit = string(access.Refusal), string(access.Limited)
 	id := access.Caller.Merchant
 	if id == "" {
 		return

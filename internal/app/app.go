@@ -149,6 +149,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	onAPI, pages := s.edges(opts)
 	s.api = web.NewServer(web.NewHandler(web.Config{
 		Edge:           onAPI,
+		Requests:       s.Service.NoteRequest,
 		Logger:         s.log,
 		Observer:       metrics,
 		Clock:          opts.Clock,

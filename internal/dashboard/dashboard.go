@@ -97,6 +97,7 @@ var headers = map[string][]string{
 
 // Serve implements [web.Edge].
 func (e *Edge) Serve(x *web.Exchange) error {
+	x.Page = true
 	for name, value := range headers {
 		x.Header()[name] = value
 	}

@@ -47,6 +47,9 @@ type Config struct {
 	Random io.Reader
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Requests takes each answered request for the request log; may be nil. It is called
+	// by the request's goroutine and must not wait.
+	Requests func(grahak.RequestRecord)
 }
 
 // Handler is an [http.Handler] for one edge.
@@ -78,12 +81,16 @@ type Exchange struct {
 	Merchant grahak.MerchantID
 	Key      grahak.KeyID
 	Customer grahak.CustomerID
-	Code     string // the error code answered
-	Version  string // the API version the client names
-	IPReport bool   // the merchant's IP list would refuse the address
-	Refusal  string // why the credential was refused; clients are not told
-	Limit    string // the limit that refused the request
-	Quiet    bool   // an exchange of routine, logged for debugging only
+	// KeyMerchant is whose the key is, also where the key is refused.
+	KeyMerchant grahak.MerchantID
+	Code        string // the error code answered
+	Version     string // the API version the client names
+	IPReport    bool   // the merchant's IP list would refuse the address
+	Refusal     string // why the credential was refused; clients are not told
+	Limit       string // the limit that refused the request
+	Quiet       bool   // an exchange of routine, logged for debugging only
+	Created     bool   // the request made a customer
+	Page        bool   // a page for people, which the request log does not have
 
 	// Buf is scratch space for the edge, kept from one request to the next.
 	Buf []byte
@@ -228,7 +235,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.Addr = clientAddr(r, h.cfg.TrustedProxies)
 
 	h.serve(x)
-	h.report(x, h.cfg.Clock.Now().Sub(start))
+	h.report(x, start, h.cfg.Clock.Now().Sub(start))
 }
 
 // serve answers x, whatever happens.
@@ -253,7 +260,7 @@ func (h *Handler) serve(x *Exchange) {
 const statusClientGone = 499
 
 // report writes the one event of a request.
-func (h *Handler) report(x *Exchange, took time.Duration) {
+func (h *Handler) report(x *Exchange, start time.Time, took time.Duration) {
 	status := x.status
 	if status == http.StatusServiceUnavailable && errors.Is(x.cause, context.Canceled) {
 		status = statusClientGone
@@ -264,6 +271,13 @@ func (h *Handler) report(x *Exchange, took time.Duration) {
 	}
 	method := knownMethod(x.Request.Method)
 	h.cfg.Observer.Request(route, method, status, x.Code, took)
+	if h.cfg.Requests != nil && !x.Page {
+		h.cfg.Requests(grahak.RequestRecord{
+			At: start, RequestID: x.RequestID, Merchant: x.KeyMerchant, Key: x.Key, Customer: x.Customer,
+			Method: method, Route: route, Status: status, Code: x.Code, Took: took, Addr: x.Addr,
+			Refusal: grahak.Refusal(x.Refusal), Limit: grahak.LimitKind(x.Limit), IPReport: x.IPReport, Created: x.Created,
+		})
+	}
 
 	// A panic is a fault even when the answer had been given, or the client had
 	// gone.
