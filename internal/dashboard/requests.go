@@ -189,7 +189,7 @@ func (p *page) requestsView() (requestsView, error) {
 	}
 	var found grahak.RequestPage
 	if unknown {
-		found, err = p.edge.service.UnknownRequests(p.ctx(), p.Caller, q)
+		found, err = p.edge.service.UnknownRequests(p.ctx(), p.Visitor, q)
 	} else {
 		found, err = p.edge.service.Requests(p.ctx(), p.Caller, q)
 	}
