@@ -2,6 +2,7 @@ package grahak
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -51,7 +52,7 @@ func (s *Service) CustomerTimeline(ctx context.Context, c Caller, id CustomerID,
 		events = nil
 	}
 	requests, err := s.Requests(ctx, c, RequestQuery{Limit: min(limit+1, MaxPage), Customer: id})
-	if err != nil {
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return Timeline{}, err
 	}
 	tokens, err := s.store.Tokens(ctx, c.Merchant, id)
