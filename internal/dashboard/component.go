@@ -79,6 +79,9 @@ type copyable struct {
 	Label, Text string
 }
 
+// link is a text that leads somewhere if it has a URL.
+type link struct{ Text, URL string }
+
 // hidden is a field that nobody fills in.
 type hidden struct{ Name, Value string }
 

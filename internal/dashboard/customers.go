@@ -476,7 +476,6 @@ func createCustomer(p *page) error {
 	form := p.customerForm(nil)
 	made, err := p.edge.service.CreateCustomer(p.ctx(), p.Caller, p.entered(&form), grahak.WriteOptions{})
 	if form.mark(err) {
-		p.noteRefusal(err)
 		return p.refuse("customerform", "New customer", form)
 	}
 	if err != nil {
@@ -513,11 +512,9 @@ func saveCustomer(p *page) error {
 	saved, err := p.edge.service.UpdateCustomer(p.ctx(), p.Caller, string(version.Customer), in,
 		grahak.WriteOptions{Match: &grahak.Match{Versions: []grahak.Version{version}}})
 	if grahak.CodeOf(err) == grahak.CodePreconditionFailed {
-		p.noteRefusal(err)
 		return p.showNewer(form)
 	}
 	if form.mark(err) {
-		p.noteRefusal(err)
 		return p.refuse("customerform", "Edit customer", form)
 	}
 	if err != nil {
@@ -600,7 +597,6 @@ func eraseCustomer(p *page) error {
 	_, err = p.edge.service.EraseCustomer(p.ctx(), p.Caller, string(version.Customer),
 		grahak.WriteOptions{Match: &grahak.Match{Versions: []grahak.Version{version}}})
 	if grahak.CodeOf(err) == grahak.CodePreconditionFailed {
-		p.noteRefusal(err)
 		return p.redirect(view.Back, flash{Text: "Somebody has changed this customer meanwhile, so nothing was erased: look again.", Trouble: true})
 	}
 	if err != nil {

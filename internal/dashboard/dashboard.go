@@ -36,6 +36,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"grahak"
 	"grahak/internal/web"
@@ -72,6 +73,7 @@ type Edge struct {
 	routes      []route
 	crossOrigin *http.CrossOriginProtection
 	tokens      formTokens
+	checking    sync.Mutex // held while a chain of events is checked
 }
 
 var _ web.Edge = (*Edge)(nil)

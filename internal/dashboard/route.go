@@ -43,6 +43,8 @@ func routes() []route {
 		setupRoutes,
 		chooseRoutes,
 		settingsRoutes,
+		customerRoutes,
+		auditRoutes,
 		teamRoutes,
 		keyRoutes,
 		ipRoutes,

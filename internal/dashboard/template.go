@@ -29,6 +29,13 @@ var views = map[string]any{
 	"team":          teamView{},
 	"invited":       invitedView{},
 
+	"customers":     customersView{},
+	"found":         foundView{},
+	"customer":      customerView{},
+	"customerform":  customerForm{},
+	"customererase": eraseView{},
+	"audit":         auditView{},
+
 	"keys":      keysView{},
 	"keymade":   keyMadeView{},
 	"keyrotate": keyChangeView{},
