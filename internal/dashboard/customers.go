@@ -292,18 +292,6 @@ func (p *page) customerView(id grahak.CustomerID) (customerView, error) {
 	return view, nil
 }
 
-// statusBadge shows how a request was answered.
-func statusBadge(status int) badge {
-	kind := "ok"
-	switch {
-	case status >= 500:
-		kind = "bad"
-	case status >= 400:
-		kind = "warn"
-	}
-	return badge{kind, strconv.Itoa(status)}
-}
-
 // customerForm is the form that makes or changes a customer.
 type customerForm struct {
 	place
