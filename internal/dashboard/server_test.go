@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"grahak/internal/telemetry"
 	"grahak/internal/testkit"
 	"grahak/internal/web"
+	"grahak/internal/webhook"
 )
 
 // acme and rival are the merchants that every site has.
@@ -72,7 +74,10 @@ func MustServe(tb testing.TB) *site {
 	if _, err := s.store.MasterKeyID(tb.Context(), master.ID()); err != nil {
 		tb.Fatal(err)
 	}
-	s.service, err = grahak.NewService(grahak.Config{Store: s.store, Sealer: seal.New(master, s.store), Clock: s.clock, Logger: logger})
+	s.service, err = grahak.NewService(grahak.Config{
+		Store: s.store, Sealer: seal.New(master, s.store), Clock: s.clock, Logger: logger,
+		Courier: webhook.New(webhook.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"}),
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
