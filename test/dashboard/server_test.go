@@ -173,12 +173,12 @@ type operator struct {
 	recovery []string
 }
 
-// Code returns what the authenticator shows. The server takes each code once, and those
-// of the next half minute too: so of three within a minute it waits for one.
+// Code returns what the authenticator shows. The server takes each code once, and that of
+// the next half minute too: so the third within a minute has to wait.
 func (o *operator) Code(t testing.TB) string {
 	t.Helper()
 	await(t, "the authenticator shows another code", func() bool { return time.Now().Unix()/30+1 > o.step })
-	o.step = max(o.step+1, time.Now().Unix()/30-1)
+	o.step = max(o.step+1, time.Now().Unix()/30)
 	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(o.secret)
 	if err != nil {
 		t.Fatalf("the secret %q: %v", o.secret, err)

@@ -149,28 +149,34 @@ func (b *tab) MustOpen(path string, status int) {
 	}
 }
 
-// locate returns an expression for the first visible element of a selector that the
-// body of a function, which has it as e and the text to look for as name, is true of.
-func locate(selector, name, condition string) chromedp.JSPath {
+// locate returns an expression for the first visible element of a selector that a
+// JavaScript condition is true of, which has the element as e, the name to look for as
+// name and a function that tidies texts as tidy. Where several conditions are given, an
+// element that the first is true of goes before the others.
+func locate(selector, name string, conditions ...string) chromedp.JSPath {
 	quote := func(s string) string { text, _ := json.Marshal(s); return string(text) }
+	var find strings.Builder
+	for _, c := range conditions {
+		fmt.Fprintf(&find, "all.find(e => %s) ?? ", c)
+	}
 	return chromedp.JSPath(fmt.Sprintf(`(() => {
 		const name = %s, tidy = s => (s ?? '').replace(/\s+/g, ' ').trim();
 		const seen = e => { const r = e.getBoundingClientRect(); return r.width > 0 && r.height > 0 };
-		return [...document.querySelectorAll(%s)].find(e => (%s) && seen(e)) ?? null;
-	})()`, quote(name), quote(selector), condition))
+		const all = [...document.querySelectorAll(%s)].filter(seen);
+		return %snull;
+	})()`, quote(name), quote(selector), find.String()))
 }
 
 // button finds a button or a link by its text, or what it is called for those who do
 // not see it.
 func button(name string) chromedp.JSPath {
-	return locate("button, a, summary, [type=submit]", name,
-		`[e.getAttribute('aria-label'), e.innerText, e.tagName === 'INPUT' ? e.value : ''].some(s => tidy(s) === name)`)
+	return locate("button, a, summary, [type=submit]", name, `[e.getAttribute('aria-label'), e.innerText].some(s => tidy(s) === name)`)
 }
 
-// control finds what is filled in by its label.
+// control finds what is filled in by its label, or by how its label begins.
 func control(label string) chromedp.JSPath {
 	return locate("input, select, textarea", label,
-		`tidy(e.getAttribute('aria-label')) === name || [...(e.labels ?? [])].some(l => tidy(l.innerText).startsWith(name))`)
+		`[...(e.labels ?? [])].some(l => tidy(l.innerText) === name)`, `[...(e.labels ?? [])].some(l => tidy(l.innerText).startsWith(name))`)
 }
 
 // has reports whether an element is on the page.
@@ -199,21 +205,19 @@ func (b *tab) MustPress(name string) {
 	}
 }
 
-// PressIn presses a button within what a selector finds, and returns the status of the
-// page that it leads to.
-func (b *tab) PressIn(selector, name string) int {
-	b.t.Helper()
-	return b.load(fmt.Sprintf("%q in %s", name, selector),
-		chromedp.Click(locate(selector+" button, "+selector+" a", name, `tidy(e.innerText) === name`)))
-}
-
 // Fill enters a text in place of what is there.
 func (b *tab) Fill(label, text string) {
 	b.t.Helper()
 	b.do(chromedp.Clear(control(label)), chromedp.SendKeys(control(label), text))
 }
 
-// Choose takes one of the choices, or ticks it.
+// Tick chooses what has no text to fill in.
+func (b *tab) Tick(label string) {
+	b.t.Helper()
+	b.do(chromedp.Click(control(label)))
+}
+
+// Choose takes one of the choices.
 func (b *tab) Choose(label, choice string) {
 	b.t.Helper()
 	b.do(chromedp.WaitVisible(control(label)))
