@@ -97,8 +97,7 @@ func (s *Server) makeLoginLink(ctx context.Context) error {
 	}
 	code, err := s.Service.LoginLink(ctx, grahak.Operator(grahak.OperatorsMerchant, "serve"), name)
 	if grahak.CodeOf(err) == grahak.CodeLoginRefused || grahak.CodeOf(err) == grahak.CodeOperatorNotFound {
-		// Somebody has disabled the operator, and means it.
-		return nil
+		return nil //nolint:nilerr // Somebody has disabled the operator, and means it.
 	}
 	s.LoginPath = DashboardPath + "login?link=" + url.QueryEscape(code)
 	return err

@@ -45,6 +45,7 @@ func routes() []route {
 		settingsRoutes,
 		customerRoutes,
 		auditRoutes,
+		homeRoutes,
 		teamRoutes,
 		keyRoutes,
 		ipRoutes,

@@ -19,6 +19,7 @@ var templateFiles embed.FS
 // views names every template of a page with the type that it is executed with.
 var views = map[string]any{
 	"error":         errorView{},
+	"home":          homeView{},
 	"login":         loginView{},
 	"loginlink":     loginLinkView{},
 	"setup":         setupView{},
@@ -53,12 +54,13 @@ var views = map[string]any{
 
 // functions are what templates may call.
 var functions = template.FuncMap{
-	"when":  when,
-	"day":   day,
-	"num":   num,
-	"took":  took,
-	"badge": func(kind, text string) badge { return badge{kind, text} },
-	"icon":  icon,
+	"when":   when,
+	"minute": minute,
+	"day":    day,
+	"num":    num,
+	"took":   took,
+	"badge":  func(kind, text string) badge { return badge{kind, text} },
+	"icon":   icon,
 }
 
 var (
@@ -156,6 +158,9 @@ const (
 
 // when shows a time to the second, and nothing as a dash.
 func when(t time.Time) template.HTML { return timeElement(t, secondForm+" UTC") }
+
+// minute writes a time to the minute.
+func minute(t time.Time) string { return t.UTC().Format(minuteForm) }
 
 // day shows the date of a time.
 func day(t time.Time) template.HTML { return timeElement(t, dayForm) }
