@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"time"
 
@@ -68,7 +67,7 @@ func home(p *page) error {
 		view.Spans = append(view.Spans, tab{s.label, p.base() + "/?span=" + string(s.span), s.span == span})
 	}
 	traffic, err := p.edge.service.Traffic(p.ctx(), p.Caller, span)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err != nil {
 		return err
 	}
 	customers, err := p.edge.service.MaskedCustomers(p.ctx(), p.Caller, grahak.ListQuery{Limit: 1})
