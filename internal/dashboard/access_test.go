@@ -42,6 +42,7 @@ const (
 	operator = "{operator}" // a name that nobody has
 	address  = "{address}"  // on no list
 	listed   = "{listed}"   // on acme's
+	named    = "{named}"    // what the path names last
 )
 
 // access says who may what, for every route but those for everybody.
@@ -57,6 +58,19 @@ var access = map[string]allowed{
 	"GET /dashboard/m/{merchant}/team":         same(200),
 	"POST /dashboard/m/{merchant}/team/invite": byOwner(200, "once", once, "name", operator, "role", "viewer"),
 	"POST /dashboard/m/{merchant}/team/role":   byOwner(303, "name", "member", "role", "viewer"),
+
+	"GET /dashboard/m/{merchant}/customers":                    same(200),
+	"POST /dashboard/m/{merchant}/customers":                   byAdmin(303, "reference", operator, "mobile_number", "9988776655"),
+	"POST /dashboard/m/{merchant}/customers/search":            same(200, "q", "nobody@example.com"),
+	"GET /dashboard/m/{merchant}/customers/new":                byAdmin(200),
+	"GET /dashboard/m/{merchant}/customers/{customer}":         same(200),
+	"POST /dashboard/m/{merchant}/customers/{customer}/reveal": byAdmin(200),
+	"POST /dashboard/m/{merchant}/customers/{customer}/edit":   byAdmin(200),
+	"POST /dashboard/m/{merchant}/customers/{customer}/save":   byAdmin(303, "revision", "1", "first_name", "Usha", "mobile_number", "9988776655"),
+	"GET /dashboard/m/{merchant}/customers/{customer}/erase":   byAdmin(200),
+	"POST /dashboard/m/{merchant}/customers/{customer}/erase":  byAdmin(303, "revision", "1", "confirm", named),
+	"GET /dashboard/m/{merchant}/audit":                        same(200),
+	"POST /dashboard/m/{merchant}/audit/check":                 byAdmin(200),
 
 	"GET /dashboard/m/{merchant}/keys":               same(200),
 	"POST /dashboard/m/{merchant}/keys":              byAdmin(200, "once", once, "label", "x", "scope", "read", "expires", ""),
@@ -125,7 +139,11 @@ func TestAccess(t *testing.T) {
 	n := 0
 	ask := func(b *browser, route string, fields []string) *reply {
 		method, path, _ := strings.Cut(route, " ")
-		path = placeholder.ReplaceAllStringFunc(path, func(name string) string { return s.fresh(t, name) })
+		last := ""
+		path = placeholder.ReplaceAllStringFunc(path, func(name string) string {
+			last = s.fresh(t, name)
+			return last
+		})
 		if method == http.MethodGet {
 			return b.Get(t, path)
 		}
@@ -137,6 +155,8 @@ func TestAccess(t *testing.T) {
 				fields[i] = fmt.Sprintf("%022d", n)
 			case operator:
 				fields[i] = fmt.Sprintf("operator%d", n)
+			case named:
+				fields[i] = last
 			case address:
 				fields[i] = fmt.Sprintf("2001:db8::%x", n)
 			case listed:
@@ -219,7 +239,9 @@ func (s *site) fresh(tb testing.TB, name string) string {
 func (s *site) MustCustomer(tb testing.TB) grahak.CustomerID {
 	tb.Helper()
 	given := func(value string) grahak.Input { return grahak.Input{Value: value, Given: true} }
+	s.customers++
 	made, err := s.service.CreateCustomer(tb.Context(), grahak.Caller{Merchant: acme, Actor: "test", Scope: grahak.ScopeWrite}, grahak.CustomerInput{
+		Reference:    given(fmt.Sprintf("customer-%d", s.customers)),
 		MobileNumber: given("9988776655"), Email: given("customer@example.com"), FirstName: given("Asha"), LastName: given("Rao"),
 	}, grahak.WriteOptions{})
 	if err != nil {

@@ -47,6 +47,8 @@ type site struct {
 	edge    *dashboard.Edge
 	log     *buffer
 	url     string // without a path
+
+	customers int // made by MustCustomer
 }
 
 // MustServe returns a running site.
