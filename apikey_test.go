@@ -323,6 +323,19 @@ func TestScopes(t *testing.T) {
 		{"list an address", asOperator, func(c grahak.Caller) error { _, err := r.AddIPEntry(t.Context(), c, "192.0.2.1", ""); return err }},
 		{"unlist an address", asOperator, func(c grahak.Caller) error { return r.RemoveIPEntry(t.Context(), c, "192.0.2.1") }},
 		{"set the list's mode", asOperator, func(c grahak.Caller) error { return r.SetIPMode(t.Context(), c, grahak.IPModeReport) }},
+		{"plan a change of the list", asOperator, func(c grahak.Caller) error {
+			_, err := r.PlanIPChange(t.Context(), c, grahak.IPChange{Mode: grahak.IPModeEnforce})
+			return err
+		}},
+		{"change the list", asOperator, func(c grahak.Caller) error {
+			_, err := r.ChangeIPList(t.Context(), c, grahak.IPChange{Mode: grahak.IPModeEnforce}, true, string(acme))
+			return err
+		}},
+		{"see a delivery", asOperator, func(c grahak.Caller) error {
+			_, err := r.WebhookDelivery(t.Context(), c, "whe_none", 1)
+			return err
+		}},
+		{"see how far the chain is", asOperator, func(c grahak.Caller) error { _, err := r.ChainPosition(t.Context(), c); return err }},
 		{"disable the merchant", asOperator, func(c grahak.Caller) error { return r.DisableMerchant(t.Context(), c) }},
 		{"list keys", asOperator, func(c grahak.Caller) error { _, err := r.Keys(t.Context(), c); return err }},
 		{"list addresses", asOperator, func(c grahak.Caller) error { _, _, err := r.IPList(t.Context(), c); return err }},
