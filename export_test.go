@@ -64,3 +64,55 @@ func SecretText(secret []byte) string { return secretText(secret) }
 func NextAttempt(first time.Time, attempts int64, now time.Time, retryAfter time.Duration, random io.Reader) time.Time {
 	return WebhookRetry{FirstAt: first, Attempts: attempts}.next(now, retryAfter, random)
 }
+
+// EncodeBlock returns requests as a block of a merchant.
+func EncodeBlock(m MerchantID, records []RequestRecord, random [8]byte) RequestBlock {
+	var w blockWriter
+	for _, r := range records {
+		w.add(r)
+	}
+	return w.block(m, random)
+}
+
+// DecodeBlock returns the requests of the rows of a block.
+func DecodeBlock(m MerchantID, rows []byte) (records []RequestRecord, err error) {
+	err = readBlock(m, rows, func(r RequestRecord) { records = append(records, r) })
+	return records, err
+}
+
+// MergeBlocks makes one block of the rows of several.
+func MergeBlocks(m MerchantID, rows [][]byte, random [8]byte) RequestBlock {
+	return mergeBlocks(m, rows, random)
+}
+
+// MayHold reports whether a block's filter may hold an id.
+func MayHold(filter []byte, id string) bool { return mayHold(filter, filterHash(id)) }
+
+// Count returns what several encoded statistics have together.
+func Count(encoded ...[]byte) (p TrafficPoint, addrs int, err error) {
+	q := newQuarter(time.Time{})
+	for _, data := range encoded {
+		if err := q.addEncoded(data); err != nil {
+			return p, 0, err
+		}
+	}
+	return q.point(), len(q.addrs), nil
+}
+
+// EncodeStats returns the statistics of requests.
+func EncodeStats(records []RequestRecord) []byte {
+	q := newQuarter(time.Time{})
+	for _, r := range records {
+		q.add(r)
+	}
+	return q.encode()
+}
+
+// Percentile returns what a percentile of durations is taken to be.
+func Percentile(part float64, durations ...time.Duration) time.Duration {
+	var l latencies
+	for _, d := range durations {
+		l.add(d)
+	}
+	return l.percentile(part)
+}

@@ -35,7 +35,8 @@ const (
 type blockWriter struct {
 	rows     []byte
 	words    map[string]uint64
-	hashes   []uint64 // of the ids that the filter is to tell
+	addrs    map[netip.Addr]uint64 // their words
+	hashes   []uint64              // of the ids that the filter is to tell
 	last     int64
 	from, to int64
 	count    int64
@@ -63,12 +64,25 @@ func (w *blockWriter) text(s string) {
 	w.rows = append(w.rows, s...)
 }
 
+// addr appends the word of an address, its bytes.
+func (w *blockWriter) addr(a netip.Addr) {
+	n, known := w.addrs[a]
+	if known {
+		w.rows = binary.AppendUvarint(w.rows, n)
+		return
+	}
+	w.word(string(a.AsSlice()))
+	if a.IsValid() {
+		w.addrs[a] = w.words[string(a.AsSlice())]
+	}
+}
+
 // add appends a request.
 func (w *blockWriter) add(r RequestRecord) {
 	at := r.At.UnixMicro()
 	if w.count == 0 {
 		if w.words == nil {
-			w.words = make(map[string]uint64)
+			w.words, w.addrs = make(map[string]uint64), make(map[netip.Addr]uint64)
 		}
 		w.rows = append(w.rows, blockVersion)
 		w.rows = binary.AppendUvarint(w.rows, uint64(at))
@@ -92,17 +106,7 @@ func (w *blockWriter) add(r RequestRecord) {
 	w.word(string(r.Key))
 	w.word(string(r.Refusal))
 	w.word(string(r.Limit))
-	var addr [16]byte
-	switch {
-	case r.Addr.Is4():
-		a := r.Addr.As4()
-		w.word(string(append(addr[:0], a[:]...)))
-	case r.Addr.Is6():
-		addr = r.Addr.As16()
-		w.word(string(addr[:]))
-	default:
-		w.word("")
-	}
+	w.addr(r.Addr)
 	w.text(r.RequestID)
 	w.text(string(r.Customer))
 	w.hashes = append(w.hashes, filterHash(r.RequestID))
@@ -183,8 +187,11 @@ func (r *blockReader) word() string {
 	return ""
 }
 
-// maxStatus is more than any HTTP status.
-const maxStatus = 1000
+// maxTook is more µs than an answer takes, and maxStatus more than any HTTP status.
+const (
+	maxTook   = 1 << 40
+	maxStatus = 1000
+)
 
 // readBlock calls each with the requests of a block of the merchant, in the order in
 // which they were added. It returns an error for rows that are none.
@@ -198,7 +205,7 @@ func readBlock(m MerchantID, rows []byte, each func(RequestRecord)) error {
 	for len(r.rows) > 0 {
 		at += r.varint()
 		record := RequestRecord{Merchant: m, At: time.UnixMicro(at).UTC()}
-		record.Took = time.Duration(r.uvarint()) * time.Microsecond
+		record.Took = time.Duration(min(r.uvarint(), maxTook)) * time.Microsecond
 		record.Status = int(min(r.uvarint(), maxStatus))
 		if len(r.rows) == 0 {
 			return errBlock
