@@ -143,7 +143,7 @@ func (s *Service) FindCustomer(ctx context.Context, c Caller, text string) (Foun
 		return f.found, nil
 	}
 	requests, err := s.Request(ctx, c, text)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err != nil {
 		return Found{}, err
 	}
 	if len(requests) > 0 {

@@ -2,7 +2,6 @@ package grahak
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 )
@@ -52,7 +51,7 @@ func (s *Service) CustomerTimeline(ctx context.Context, c Caller, id CustomerID,
 		events = nil
 	}
 	requests, err := s.Requests(ctx, c, RequestQuery{Limit: min(limit+1, MaxPage), Customer: id})
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err != nil {
 		return Timeline{}, err
 	}
 	tokens, err := s.store.Tokens(ctx, c.Merchant, id)
