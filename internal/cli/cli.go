@@ -47,6 +47,7 @@ type commands struct {
 	Key      keyCmd      `cmd:"" help:"Make, import, list, revoke and rotate API keys."`
 	IPList   ipListCmd   `cmd:"" name:"iplist" help:"Choose the addresses from which a merchant may call."`
 	Webhook  webhookCmd  `cmd:"" help:"Have events sent to a merchant's other systems."`
+	Operator operatorCmd `cmd:"" help:"Choose who may use the dashboard, and for what."`
 	Customer customerCmd `cmd:"" help:"Find a customer, print all that is held on one, and erase one."`
 	Import   importCmd   `cmd:"" help:"Read a merchant's customers from a CSV or NDJSON file."`
 	Export   exportCmd   `cmd:"" help:"Write all customers of a merchant as CSV or NDJSON."`

@@ -102,14 +102,14 @@ func (s *portable) CreateOperator(ctx context.Context, name grahak.OperatorName,
 				return err
 			}
 		}
-		if g.Role == "" {
-			return nil
+		if err := tx.appendEvent(grahak.OperatorsMerchant, e); err != nil || g.Role == "" {
+			return err
 		}
 		if err := insertGrant(tx, g); err != nil {
 			return err
 		}
 		return tx.appendEvent(g.Merchant, granted)
-	}, e)
+	})
 }
 
 func insertCode(tx conn, name grahak.OperatorName, kind grahak.CodeKind, code grahak.OperatorCode) error {
@@ -161,10 +161,10 @@ func (s *portable) Grants(ctx context.Context, m grahak.MerchantID) (list []grah
 // SetRole implements [grahak.OperatorStore].
 func (s *portable) SetRole(ctx context.Context, g grahak.Grant, e grahak.Event) error {
 	return s.changeOperators(ctx, func(tx tx) error {
-		if _, err := merchant(tx, g.Merchant); err != nil {
+		if _, err := operator(tx, g.Operator); err != nil {
 			return err
 		}
-		if _, err := operator(tx, g.Operator); err != nil {
+		if _, err := merchant(tx, g.Merchant); err != nil {
 			return err
 		}
 		var role grahak.Role

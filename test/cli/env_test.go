@@ -85,6 +85,10 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_EVENT":                {"evt_x", "the merchant has no event evt_x", "webhook replay -m demo WEBHOOK", "--event=EVENT"},
 	"GRAHAK_FROM_POSITION":        {"x", `--from: "x" is not a whole number`, "webhook replay -m demo WEBHOOK --to 9", "--from=1"},
 	"GRAHAK_TO_POSITION":          {"x", `--to: "x" is not a whole number`, "webhook replay -m demo WEBHOOK --from 1", "--to=9"},
+	"GRAHAK_ALL_MERCHANTS":        {"maybe", `--all-merchants: "maybe" is neither true nor false (from GRAHAK_ALL_MERCHANTS)`, "operator create e4", "--all-merchants"},
+	"GRAHAK_ROLE":                 {"king", "--role must be one of", "operator create e5 -m demo", "--role=viewer"},
+	"GRAHAK_REMOVE":               {"maybe", `--remove: "maybe" is neither true nor false (from GRAHAK_REMOVE)`, "operator role sandbox --all-merchants", "--remove"},
+	"GRAHAK_DASHBOARD_URL":        {"nowhere", "--url is not where a dashboard can be", "operator create e6 -m demo", "--url=https://pay.example.com"},
 	"GRAHAK_SINCE":                {"x", `--since: "x" is not a time`, "audit events", "--since=2026-03-17"},
 }
 
