@@ -237,7 +237,7 @@ type auditEventJSON struct {
 // eventTypes is what --type takes, with nothing for every type.
 var eventTypes = strings.Join([]string{
 	"",
-	string(grahak.EventCustomerCreated), string(grahak.EventCustomerUpdated), string(grahak.EventCustomerErased),
+	string(grahak.EventCustomerCreated), string(grahak.EventCustomerUpdated), string(grahak.EventCustomerErased), string(grahak.EventCustomerRevealed),
 	string(grahak.EventMerchantCreated), string(grahak.EventMerchantDisabled),
 	string(grahak.EventKeyCreated), string(grahak.EventKeyImported), string(grahak.EventKeyRevoked), string(grahak.EventKeyRotated),
 	string(grahak.EventIPEntryAdded), string(grahak.EventIPEntryRemoved), string(grahak.EventIPModeChanged),
