@@ -76,6 +76,62 @@ func TestWithoutScript(t *testing.T) {
 		b.MustPress("I have put it away")
 	})
 
+	t.Run("a customer is found, revealed, edited and erased", func(t *testing.T) {
+		b.on(t)
+		form := person(2)
+		id, email := c.MustCreate(t, form), form.Get("email_address")
+		b.MustOpen(m+"customers", http.StatusOK)
+		b.MustNotSee(email, form.Get("mobile_number"), form.Get("object_reference_id"))
+		b.Fill("Find somebody", email)
+		b.MustPress("Find")
+		if b.Path() != m+"customers/"+id {
+			t.Fatalf("the search by e-mail address leads to %s, want the customer %s:\n%s", b.Path(), id, b.whole())
+		}
+		b.MustNotSee(email, form.Get("mobile_number"), form.Get("object_reference_id"))
+		b.MustPress("Reveal")
+		b.MustSee(email, form.Get("mobile_number"), "sandbox")
+
+		b.MustPress("Edit")
+		b.Fill("First name", "Ananya")
+		b.Fill("E-mail address", "no address")
+		if status := b.Press("Save"); status != http.StatusUnprocessableEntity {
+			t.Errorf("what is no e-mail address is answered %d:\n%s", status, b.whole())
+		}
+		if first := value[string](b, string(control("First name"))+".value"); first != "Ananya" {
+			t.Errorf("the refused form has %q for what was entered", first)
+		}
+		b.Fill("E-mail address", "ananya@example.com")
+		b.MustPress("Save")
+		if a := c.Do(t, http.MethodGet, "/customers/"+id, nil); !strings.Contains(a.Body, `"Ananya"`) || !strings.Contains(a.Body, "ananya@example.com") {
+			t.Errorf("after the edit the API answers %s", a.Body)
+		}
+
+		b.MustOpen(m+"customers/"+id, http.StatusOK)
+		b.MustPress("Erase")
+		b.Fill("Type", "something else")
+		if status := b.Press("Erase this customer"); status != http.StatusUnprocessableEntity {
+			t.Errorf("an erase without the id is answered %d:\n%s", status, b.whole())
+		}
+		b.Fill("Type", id)
+		b.MustPress("Erase this customer")
+		if a := c.Do(t, http.MethodGet, "/customers/"+id, nil); a.Status != http.StatusNotFound {
+			t.Errorf("after the erase the API answers %d", a.Status)
+		}
+		b.MustOpen(m+"customers/"+id, http.StatusOK)
+		b.MustSee("Erased customer")
+
+		b.MustOpen(m+"audit", http.StatusOK)
+		b.MustSee("operator:sandbox")
+		for _, what := range []string{"customer.revealed", "customer.updated", "customer.erased"} {
+			b.MustOpen(m+"audit?type="+what+"&subject="+id, http.StatusOK)
+			if got := b.Text("tbody"); !strings.Contains(got, "sandbox") {
+				t.Errorf("the event %s does not name the operator: %s", what, got)
+			}
+		}
+		b.MustOpen(m+"audit", http.StatusOK)
+		b.MustPress("Check the chain")
+		b.MustSee("events fit the chain")
+	})
 }
 
 // mustGet returns what comes next.

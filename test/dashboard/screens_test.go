@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 // screen is a page to be looked at.
@@ -53,11 +55,53 @@ func TestScreens(t *testing.T) {
 // screens returns all screens for those who are logged in.
 func screens(seen seeds) []screen {
 	m := "/dashboard/m/demo/"
+	customer := m + "customers/" + seen.customers[0]
+	press := func(name string) func(*tab) {
+		return func(b *tab) { b.Press(name) }
+	}
 	return []screen{
 		{name: "merchants", path: "/dashboard/?all=1"},
 		{name: "settings", path: "/dashboard/settings"},
+		{name: "home", path: m},
+		{name: "customers", path: m + "customers"},
+		{name: "customers-none", path: m + "customers?until=2020-01-01"},
+		{name: "customer", path: customer},
+		{name: "customer-revealed", path: customer, to: press("Reveal")},
+		{name: "customer-edit", path: customer, to: press("Edit")},
+		{name: "customer-new", path: m + "customers/new"},
+		{name: "customer-refused", path: m + "customers/new", to: func(b *tab) {
+			b.Fill("Reference", "shop-000001")
+			b.Fill("Mobile number", "12")
+			b.Fill("E-mail address", "nobody")
+			b.Press("Add customer")
+		}},
+		{name: "customer-erase", path: customer + "/erase"},
 		{name: "keys", path: m + "keys"},
+		{name: "key-made", path: m + "keys", to: func(b *tab) { b.MustMakeKey(m, "a key with a label that is as long as labels of keys are at times") }},
+		{name: "key-rotate", path: m + "keys", to: press("Rotate first start")},
+		{name: "key-revoke", path: m + "keys", to: press("Revoke first start")},
+		{name: "iplist", path: m + "ip?test=2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{name: "iplist-shutout", path: m + "ip", to: func(b *tab) {
+			b.Tick("Enforce")
+			b.Press("Set")
+		}},
+		{name: "webhooks", path: m + "webhooks"},
+		{name: "webhook", path: m + "webhooks", to: press("accounting")},
+		{name: "delivery", path: m + "webhooks", to: func(b *tab) {
+			b.Press("accounting")
+			b.load("an event", chromedp.Click(chromedp.CSS("td[data-label=Event] a")))
+		}},
+		{name: "requests", path: m + "requests"},
+		{name: "requests-filtered", path: m + "requests?status=4xx&method=POST"},
+		{name: "request", path: m + "requests/" + seen.request},
+		{name: "audit", path: m + "audit"},
+		{name: "audit-checked", path: m + "audit", to: press("Check the chain")},
 		{name: "team", path: m + "team"},
+		{name: "invited", path: m + "team", to: func(b *tab) {
+			b.Fill("Name", "a-person-with-a-name-that-is-as-long-as-names-may-be-at-the-most")
+			b.Press("Invite")
+		}},
+		{name: "missing", path: m + "customers/cst_0000000000000000", status: http.StatusNotFound},
 	}
 }
 
