@@ -22,7 +22,7 @@ var webhookRoutes = []route{
 }
 
 // deliveriesShown is how many lines of the delivery log are shown.
-const deliveriesShown = 100
+const deliveriesShown = 50
 
 // webhooksView is a merchant's endpoints.
 type webhooksView struct {

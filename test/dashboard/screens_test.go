@@ -16,6 +16,8 @@ type screen struct {
 	path string
 	// to does what shows the screen, once its path is open.
 	to func(b *tab)
+	// shown has a smaller picture be made for the documentation.
+	shown bool
 	// status is of the path; 200 if it is not said.
 	status int
 }
@@ -62,10 +64,10 @@ func screens(seen seeds) []screen {
 	return []screen{
 		{name: "merchants", path: "/dashboard/?all=1"},
 		{name: "settings", path: "/dashboard/settings"},
-		{name: "home", path: m},
+		{name: "home", path: m, shown: true},
 		{name: "customers", path: m + "customers"},
 		{name: "customers-none", path: m + "customers?until=2020-01-01"},
-		{name: "customer", path: customer},
+		{name: "customer", path: customer, shown: true},
 		{name: "customer-revealed", path: customer, to: press("Reveal")},
 		{name: "customer-edit", path: customer, to: press("Edit")},
 		{name: "customer-new", path: m + "customers/new"},
@@ -80,7 +82,7 @@ func screens(seen seeds) []screen {
 		{name: "key-made", path: m + "keys", to: func(b *tab) { b.MustMakeKey(m, "a key with a label that is as long as labels of keys are at times") }},
 		{name: "key-rotate", path: m + "keys", to: press("Rotate first start")},
 		{name: "key-revoke", path: m + "keys", to: press("Revoke first start")},
-		{name: "iplist", path: m + "ip?test=2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{name: "iplist", path: m + "ip?test=2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", shown: true},
 		{name: "iplist-shutout", path: m + "ip", to: func(b *tab) {
 			b.Tick("Enforce")
 			b.Press("Set")
@@ -91,9 +93,8 @@ func screens(seen seeds) []screen {
 			b.Press("accounting")
 			b.load("an event", chromedp.Click(chromedp.CSS("td[data-label=Event] a")))
 		}},
-		{name: "requests", path: m + "requests"},
+		{name: "requests", path: m + "requests", shown: true},
 		{name: "requests-filtered", path: m + "requests?status=4xx&method=POST"},
-		{name: "request", path: m + "requests/" + seen.request},
 		{name: "audit", path: m + "audit"},
 		{name: "audit-checked", path: m + "audit", to: press("Check the chain")},
 		{name: "team", path: m + "team"},
@@ -122,11 +123,16 @@ func (c screen) check(t *testing.T, b *tab, axe string) {
 			what := fmt.Sprintf("%s-%s-%d", c.name, scheme, width)
 			b.mustBeUsable(what, axe)
 			if width == wide || scheme == "light" {
-				b.picture(what)
+				b.picture(what, true)
 			}
 		}
 	}
 	b.window(wide, "light")
+	if c.shown {
+		b.do(chromedp.EmulateViewport(1280, 800))
+		b.picture(c.name, false)
+		b.window(wide, "light")
+	}
 }
 
 // weight returns how many bytes the page and what belongs to it have, not compressed,

@@ -1,13 +1,20 @@
 package dashboard_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +69,10 @@ func newTab(t testing.TB, base string) *tab {
 		t.Fatal(err)
 	}
 	b.do(chromedp.EmulateViewport(wide, high))
+	// They would take some of the width, which they do not on phones.
+	if _, err := chromedp.Call(ctx, emulation.SetScrollbarsHidden, emulation.SetScrollbarsHiddenParams{Hidden: true}); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
 
@@ -346,18 +357,47 @@ func (b *tab) noScript() {
 	}
 }
 
-// picture writes what the whole page looks like into the folder of screenshots.
-func (b *tab) picture(name string) {
+// picture writes what the whole page looks like into the folder of screenshots, or the
+// part of it that the window shows.
+func (b *tab) picture(name string, whole bool) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, bound)
 	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	shoot := chromedp.CaptureScreenshot()
+	if whole {
+		shoot = chromedp.FullScreenshot(100)
+	}
+	shot, err := chromedp.Run(ctx, shoot)
+	if err == nil && !whole {
+		shot, err = fewColours(shot)
+	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(pictures(b.t), name+".png"), png, 0o600)
+		err = os.WriteFile(filepath.Join(pictures(b.t), name+".png"), shot, 0o600)
 	}
 	if err != nil {
 		b.t.Errorf("the picture %s: %v", name, err)
 	}
+}
+
+// fewColours returns a PNG with the 256 most frequent colours of another, which makes it
+// a third as large.
+func fewColours(shot []byte) ([]byte, error) {
+	full, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		return nil, err
+	}
+	size, counts := full.Bounds(), make(map[color.Color]int)
+	for y := size.Min.Y; y < size.Max.Y; y++ {
+		for x := size.Min.X; x < size.Max.X; x++ {
+			counts[full.At(x, y)]++
+		}
+	}
+	palette := color.Palette(slices.SortedFunc(maps.Keys(counts), func(a, b color.Color) int { return counts[b] - counts[a] }))
+	few := image.NewPaletted(size, palette[:min(256, len(palette))])
+	draw.Draw(few, size, full, size.Min, draw.Src)
+	var b bytes.Buffer
+	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, few)
+	return b.Bytes(), err
 }
 
 // keep writes what is in the tab beside the pictures.
@@ -368,9 +408,9 @@ func (b *tab) keep(name string) {
 	if err == nil {
 		err = os.WriteFile(filepath.Join(pictures(b.t), name+".html"), []byte(html), 0o600)
 	}
-	png, shot := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	full, shot := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if shot == nil {
-		shot = os.WriteFile(filepath.Join(pictures(b.t), name+".png"), png, 0o600)
+		shot = os.WriteFile(filepath.Join(pictures(b.t), name+".png"), full, 0o600)
 	}
 	if err := errors.Join(err, shot); err != nil {
 		b.t.Logf("what is in the tab cannot be kept: %v", err)
