@@ -79,7 +79,7 @@ func MustServe(tb testing.TB) *site {
 	}
 	s.service, err = grahak.NewService(grahak.Config{
 		Store: s.store, Sealer: seal.New(master, s.store), Clock: s.clock, Logger: logger,
-		Courier: webhook.New(webhook.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"}),
+		Courier:  webhook.New(webhook.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"}),
 		Requests: new(storetest.Requests),
 	})
 	if err != nil {
