@@ -184,6 +184,27 @@ func TestIPGuardLooksBackADay(t *testing.T) {
 	wantCode(t, err, grahak.CodeMerchantNotFound)
 }
 
+// Without a request log nobody knows who calls, so a list is not enforced unasked.
+func TestIPGuardWithoutLog(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	_, err := r.AddIPEntry(t.Context(), operator(acme), "203.0.113.7", "")
+	wantCode(t, err, "")
+	for _, mode := range []grahak.IPMode{grahak.IPModeReport, grahak.IPModeOff} {
+		_, err = r.ChangeIPList(t.Context(), operator(acme), grahak.IPChange{Mode: mode}, false, "")
+		wantCode(t, err, "")
+	}
+	enforce := grahak.IPChange{Mode: grahak.IPModeEnforce}
+	plan, err := r.ChangeIPList(t.Context(), operator(acme), enforce, false, "")
+	wantCode(t, err, grahak.CodeNotConfirmed)
+	diff(t, "the plan", grahak.IPPlan{Entries: 1, Enforced: true, Blind: true}, plan)
+	_, err = r.ChangeIPList(t.Context(), operator(acme), enforce, true, "")
+	wantCode(t, err, "")
+	// The last entry of what is enforced takes more than that.
+	_, err = r.ChangeIPList(t.Context(), operator(acme), grahak.IPChange{Remove: "203.0.113.7"}, true, "")
+	wantCode(t, err, grahak.CodeNotConfirmed)
+}
+
 // With many addresses in use the plan names all that would be shut out.
 func TestIPGuardManyAddresses(t *testing.T) {
 	t.Parallel()

@@ -29,6 +29,9 @@ type IPPlan struct {
 	// first; LetIn is how many of those that were seen would not be.
 	ShutOut []AddressUse
 	LetIn   int
+	// Blind is set if the list is enforced and there is no request log, so that nobody
+	// knows who would be shut out.
+	Blind bool
 }
 
 // Confirmation says what must be given for the plan to be carried out.
@@ -36,7 +39,7 @@ func (p IPPlan) Confirmation() IPConfirmation {
 	switch {
 	case p.Enforced && p.Entries == 0, len(p.ShutOut) > 0 && p.LetIn == 0:
 		return IPConfirmTyped
-	case len(p.ShutOut) > 0:
+	case len(p.ShutOut) > 0, p.Blind:
 		return IPConfirmSeen
 	}
 	return IPConfirmNone
@@ -48,7 +51,7 @@ type IPConfirmation int
 // The degrees of confirmation, each of which includes those before it.
 const (
 	IPConfirmNone  IPConfirmation = iota
-	IPConfirmSeen                 // who was shown that some addresses would be shut out
+	IPConfirmSeen                 // who was shown that some addresses would be shut out, or may be
 	IPConfirmTyped                // who typed the merchant's id: all would be
 )
 
@@ -77,7 +80,8 @@ func (s *Service) PlanIPChange(ctx context.Context, c Caller, change IPChange) (
 		return IPPlan{}, err
 	}
 	plan := IPPlan{Entries: len(after), Enforced: mode == IPModeEnforce}
-	if !plan.Enforced {
+	plan.Blind = plan.Enforced && !s.LogsRequests()
+	if !plan.Enforced || plan.Blind {
 		return plan, nil
 	}
 	seen, err := s.Addresses(ctx, c, s.now().Add(-IPGuardTime))
@@ -118,6 +122,9 @@ func (s *Service) ChangeIPList(ctx context.Context, c Caller, change IPChange, s
 	if needed := plan.Confirmation(); given < needed {
 		if needed == IPConfirmTyped {
 			return plan, Errorf(CodeNotConfirmed, "Nobody who has called in the last 24 hours could call any more: to do it all the same, type the merchant's id, %s.", c.Merchant)
+		}
+		if plan.Blind {
+			return plan, Errorf(CodeNotConfirmed, "There is no request log, so nobody knows who could not call any more: confirm the change.")
 		}
 		return plan, Errorf(CodeNotConfirmed, "Some who have called in the last 24 hours could not call any more: look at their addresses and confirm the change.")
 	}

@@ -18,6 +18,10 @@ func (s *Service) NoteRequest(r RequestRecord) {
 	}
 }
 
+// LogsRequests reports whether there is a request log, without which nothing is known of
+// who calls.
+func (s *Service) LogsRequests() bool { return s.requests.store != nil }
+
 // DroppedRequests returns how many requests this process has not written to the request
 // log, because it could not be written fast enough.
 func (s *Service) DroppedRequests() int64 { return s.requests.dropped.Load() }

@@ -36,6 +36,8 @@ type ipView struct {
 	Verdict   *ipVerdict
 	// Outside is the addresses in use that the list does not hold.
 	Outside []grahak.AddressUse
+	// Blind is set without a request log, by which alone callers are known.
+	Blind bool
 }
 
 // ipMode is a mode to choose, in plain words.
@@ -117,6 +119,7 @@ func (p *page) ipView() (ipView, error) {
 		return false
 	}
 	view.YouListed = listed(view.You)
+	view.Blind = !p.edge.service.LogsRequests()
 	uses, err := p.edge.service.Addresses(p.ctx(), p.Caller, p.edge.cfg.Clock.Now().Add(-ipSeenTime))
 	if err != nil {
 		return ipView{}, err
