@@ -54,6 +54,7 @@ type Server struct {
 	log      *slog.Logger
 	lock     *flock.Flock
 	store    sqlstore.Store
+	requests *sqlstore.Requests // nil on PostgreSQL, or for none
 	api, ops *http.Server
 	control  *http.Server
 	// dashboard is nil unless it has a listener of its own.
@@ -114,6 +115,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
+	requests := s.openRequests()
 	courier, err := newCourier(s.cfg.WebhookFlags, s.store.Environment(), opts.Version)
 	if err != nil {
 		return err
@@ -130,6 +132,9 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		Logger:          s.log,
 		Limits:          grahak.Limits{Key: s.cfg.RateLimitKey, Merchant: s.cfg.RateLimitMerchant, Failed: s.cfg.RateLimitFailed},
 		Limited:         func(kind grahak.LimitKind) { metrics.Limited(string(kind)) },
+		Requests:        requests,
+		RequestsKeep:    time.Duration(s.cfg.RequestsKeep),
+		RequestsSize:    int64(s.cfg.RequestsSize),
 		Courier:         courier,
 		Deliveries:      metrics,
 	})
@@ -137,6 +142,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	metrics.WatchEvents(s.Service.PrunedEvents)
+	metrics.WatchRequests(s.Service.DroppedRequests)
 	if !s.cfg.Production() && s.Fault() == nil {
 		if err := s.provision(ctx); err != nil {
 			return err
@@ -277,6 +283,24 @@ func (s *Server) openStore(ctx context.Context, clock grahak.Clock, metrics *tel
 	}
 	metrics.Watch(s.store)
 	return nil
+}
+
+// openRequests opens the request log; nil for none. Whatever is wrong with a file of it
+// does not keep the server from what it is for.
+func (s *Server) openRequests() grahak.RequestStore {
+	if s.cfg.RequestsKeep == 0 {
+		return nil
+	}
+	if store, ok := s.store.(*sqlstore.Postgres); ok {
+		return store.Requests()
+	}
+	requests, err := sqlstore.OpenRequests(s.cfg.RequestLog(), s.log)
+	if err != nil {
+		s.log.Warn("requests are not logged for the dashboard", "error", err)
+		return nil
+	}
+	s.requests = requests
+	return requests
 }
 
 // tls returns the configuration of the API's listener, nil for plain HTTP.
@@ -459,6 +483,9 @@ func (s *Server) close() error {
 	var err error
 	if s.store != nil {
 		err = s.store.Close()
+	}
+	if s.requests != nil {
+		err = errors.Join(err, s.requests.Close())
 	}
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Unlock())

@@ -52,6 +52,9 @@ func (d Data) Database() string { return filepath.Join(d.Folder(), "grahak.db") 
 // LockFile is the path of the file that a running server locks.
 func (d Data) LockFile() string { return filepath.Join(d.Folder(), "server.lock") }
 
+// RequestLog is the path of the file of the request log.
+func (d Data) RequestLog() string { return filepath.Join(d.Folder(), "requests.db") }
+
 // ControlSocket is the path of the socket on which a running server takes work
 // from commands.
 func (d Data) ControlSocket() string { return filepath.Join(d.Folder(), "control.sock") }
@@ -99,6 +102,9 @@ const MinConnections = 8
 // client must have the time to try again.
 const MinIdempotencyKeep = time.Minute
 
+// MinRequestsSize is the smallest request log.
+const MinRequestsSize ByteSize = 1 << 20
+
 // WebhookFlags says where events may be sent.
 type WebhookFlags struct {
 	WebhookAllow []string `name:"webhook-allow" env:"GRAHAK_WEBHOOK_ALLOW" placeholder:"HOST" help:"Host names, addresses or networks that webhooks may be sent to although they are private, such as hooks.internal or 10.1.2.0/24; by default none, and in a sandbox this machine."`
@@ -142,6 +148,8 @@ type Server struct {
 	IdempotencyKeep    time.Duration `name:"idempotency-keep" default:"24h" env:"GRAHAK_IDEMPOTENCY_KEEP" placeholder:"DURATION" help:"How long an Idempotency-Key is remembered: a request that is repeated within it takes effect once."`
 	EventsCatchUp      Span          `name:"events-catch-up" default:"90d" env:"GRAHAK_EVENTS_CATCH_UP" placeholder:"SPAN" help:"How old an event may be for GET /events to show it, such as 90d."`
 	EventsKeep         Span          `name:"events-keep" default:"396d" env:"GRAHAK_EVENTS_KEEP" placeholder:"SPAN" help:"How long events are kept, from 30d on. What is older is deleted within about an hour, and the audit trail then begins behind it."`
+	RequestsKeep       Span          `name:"requests-keep" default:"30d" env:"GRAHAK_REQUESTS_KEEP" placeholder:"SPAN" help:"How long the request log, which the dashboard shows, is kept; 0d has none written."`
+	RequestsSize       ByteSize      `name:"requests-size" default:"1GiB" env:"GRAHAK_REQUESTS_SIZE" placeholder:"SIZE" help:"How large the request log may get, from 1MiB on: beyond that the oldest requests are deleted, however old they are."`
 	MaxConnections     int           `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
 	Connections        int           `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
 
@@ -231,6 +239,9 @@ func (s *Server) Check() error {
 		add("--events-keep is at least %s", minimum)
 	} else if s.EventsKeep < s.EventsCatchUp {
 		add("--events-keep (%s) is at least as long as --events-catch-up (%s)", s.EventsKeep, s.EventsCatchUp)
+	}
+	if s.RequestsSize < MinRequestsSize {
+		add("--requests-size is at least %s", MinRequestsSize)
 	}
 	if s.IdempotencyKeep < MinIdempotencyKeep {
 		add("--idempotency-keep is at least %s", MinIdempotencyKeep)

@@ -91,6 +91,7 @@ func TestCheck(t *testing.T) {
 		{func(s *config.Server) { s.EventsCatchUp = 0 }, `--events-catch-up is more than 0: write it like 90d`},
 		{func(s *config.Server) { s.EventsKeep = 90*day - 1 }, `--events-keep (2159h59m59.999999999s) is at least as long as --events-catch-up (90d)`},
 		{func(s *config.Server) { s.EventsKeep = 30*day - 1 }, `--events-keep is at least 30d`},
+		{func(s *config.Server) { s.RequestsSize = 1<<20 - 1 }, `--requests-size is at least 1MiB`},
 		{func(s *config.Server) { s.IdempotencyKeep = time.Second }, `--idempotency-keep is at least 1m0s`},
 		{func(s *config.Server) { s.RateLimitKey = -1 }, `--rate-limit-key is from 0 to 1000000`},
 		{func(s *config.Server) { s.RateLimitMerchant = 1_000_001 }, `--rate-limit-merchant is from 0 to 1000000`},

@@ -19,6 +19,7 @@ var (
 		"lookup_runs", "lookup_blocks", "unordered", "imports",
 		"webhooks", "webhook_retries", "webhook_attempts",
 		"operator_sessions", "operator_codes",
+		"request_blocks", "request_stats",
 	}
 )
 

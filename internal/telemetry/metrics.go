@@ -148,6 +148,14 @@ func (m *Metrics) WatchEvents(pruned func() int64) {
 	}, func() float64 { return float64(pruned()) }))
 }
 
+// WatchRequests adds how many requests are missing from the request log, read when
+// metrics are scraped. It is called once.
+func (m *Metrics) WatchRequests(dropped func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "grahak_request_log_dropped_total", Help: "Requests that this process has not written to the request log, because it could not be written fast enough.",
+	}, func() float64 { return float64(dropped()) }))
+}
+
 // lag returns what ask does in seconds, and NaN if that cannot be had in time. A
 // store may take longer than its caller to give up.
 func lag(ask func(context.Context) (time.Duration, error)) float64 {

@@ -121,6 +121,8 @@ func TestEventMetrics(t *testing.T) {
 	want(t, scrape(t, m), map[string]string{"grahak_events_pruned_total": "0"})
 	pruned = 1_234
 	want(t, scrape(t, m), map[string]string{"grahak_events_pruned_total": "1234"})
+	m.WatchRequests(func() int64 { return 5 })
+	want(t, scrape(t, m), map[string]string{"grahak_request_log_dropped_total": "5"})
 }
 
 // store is what metrics ask of a store in a file.

@@ -130,6 +130,8 @@ var (
 		"idempotency-keep":     {value: "DURATION", fallback: "24h", env: "GRAHAK_IDEMPOTENCY_KEEP"},
 		"events-catch-up":      {value: "SPAN", fallback: "90d", env: "GRAHAK_EVENTS_CATCH_UP"},
 		"events-keep":          {value: "SPAN", fallback: "396d", env: "GRAHAK_EVENTS_KEEP"},
+		"requests-keep":        {value: "SPAN", fallback: "30d", env: "GRAHAK_REQUESTS_KEEP"},
+		"requests-size":        {value: "SIZE", fallback: "1GiB", env: "GRAHAK_REQUESTS_SIZE"},
 		"max-connections":      {value: "N", fallback: "4096", env: "GRAHAK_MAX_CONNECTIONS"},
 		"database-connections": {value: "N", fallback: "16", env: "GRAHAK_DATABASE_CONNECTIONS"},
 		"rate-limit-key":       {value: "N", fallback: "50000", env: "GRAHAK_RATE_LIMIT_KEY"},
