@@ -218,7 +218,7 @@ func TestNodes(t *testing.T) {
 	// holders returns the node of each endpoint.
 	holders := func() map[string]string {
 		list := make(map[string]string)
-		for _, row := range i.query(t, "SELECT id, convert_from(holder, 'UTF8') FROM webhooks") {
+		for _, row := range i.query(t, "SELECT convert_from(id, 'UTF8'), convert_from(holder, 'UTF8') FROM webhooks") {
 			id, holder, _ := strings.Cut(row, "|")
 			list[id] = holder
 		}
