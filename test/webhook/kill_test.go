@@ -68,9 +68,10 @@ func (l *load) write(ctx context.Context, c *client, random *rand.Rand) {
 			ids = append(ids[:at], ids[at+1:]...)
 		}
 		status, id, err := c.do(ctx, method, path, fields)
-		// Without an end there is a pace; and the server may be gone.
+		// Without an end there is a pace, which endpoints that take their time can keep up
+		// with; and the server may be gone.
 		if l.most == math.MaxInt64 || err != nil {
-			rest := time.NewTimer(5 * time.Millisecond)
+			rest := time.NewTimer(20 * time.Millisecond)
 			select {
 			case <-rest.C:
 			case <-ctx.Done():
