@@ -2,10 +2,12 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"grahak"
@@ -87,24 +89,43 @@ func OpenPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	environment, err := preparePostgres(ctx, pool.ConnConfig, cfg)
+	s, err := openPostgres(ctx, pool, cfg)
+	if noAnswer(err) && ctx.Err() == nil {
+		// A server or a machine that stood still for a moment answers the second time.
+		s, err = openPostgres(ctx, pool, cfg)
+	}
 	if err != nil {
 		return nil, explainPostgres(pool.ConnConfig, err)
+	}
+	return s, nil
+}
+
+// openPostgres is [OpenPostgres] with all settings.
+func openPostgres(ctx context.Context, pool *pgxpool.Config, cfg PostgresConfig) (*Postgres, error) {
+	environment, err := preparePostgres(ctx, pool.ConnConfig, cfg)
+	if err != nil {
+		return nil, err
 	}
 	s := &Postgres{environment: environment}
 	s.engine = s
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
-		return nil, explainPostgres(pool.ConnConfig, err)
+		return nil, err
 	}
 	// Preparing has limits of its own; those in the URL may be none.
 	if err := s.pool.Ping(ctx); err != nil {
 		s.pool.Close()
-		return nil, explainPostgres(pool.ConnConfig, err)
+		return nil, err
 	}
 	s.share(int(pool.MaxConns))
 	s.lanes = newLanes(s, cfg)
 	s.startLookUps()
 	return s, nil
+}
+
+// noAnswer reports whether no server answered in time that one wants to connect.
+func noAnswer(err error) bool {
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) && errors.Is(err, context.DeadlineExceeded)
 }
 
 // share divides the connections among the kinds of operations.
