@@ -22,6 +22,7 @@ type load struct {
 	serial  atomic.Int64
 	written atomic.Int64 // requests that were answered
 	most    int64        // of them
+	clients []*client
 	writing sync.WaitGroup
 	end     context.CancelFunc
 }
@@ -36,10 +37,18 @@ func startLoad(t *testing.T, seed uint64, most int64, merchants []merchant, serv
 	ctx, l.end = context.WithCancel(t.Context())
 	for w, m := range append(append([]merchant{}, merchants...), merchants...) {
 		c := newClient(t, m, servers...)
+		l.clients = append(l.clients, c)
 		l.writing.Go(func() { l.write(ctx, c, rand.New(rand.NewPCG(seed, uint64(w)))) })
 	}
 	t.Cleanup(l.stop)
 	return l
+}
+
+// join makes another server known to the writers.
+func (l *load) join(server *testkit.Server) {
+	for _, c := range l.clients {
+		c.join(server)
+	}
 }
 
 // stop ends the writers.
@@ -264,6 +273,7 @@ func TestNodes(t *testing.T) {
 		processes[id].Signal(t, syscall.SIGCONT)
 		if round < rounds-1 {
 			start()
+			l.join(nodes[len(nodes)-1])
 		}
 	}
 	l.stop()
