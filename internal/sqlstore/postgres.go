@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"grahak"
@@ -90,7 +89,7 @@ func OpenPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 		return nil, err
 	}
 	s, err := openPostgres(ctx, pool, cfg)
-	if noAnswer(err) && ctx.Err() == nil {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		// A server or a machine that stood still for a moment answers the second time.
 		s, err = openPostgres(ctx, pool, cfg)
 	}
@@ -120,12 +119,6 @@ func openPostgres(ctx context.Context, pool *pgxpool.Config, cfg PostgresConfig)
 	s.lanes = newLanes(s, cfg)
 	s.startLookUps()
 	return s, nil
-}
-
-// noAnswer reports whether no server answered in time that one wants to connect.
-func noAnswer(err error) bool {
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect) && errors.Is(err, context.DeadlineExceeded)
 }
 
 // share divides the connections among the kinds of operations.
