@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -40,7 +41,7 @@ func MustRig(tb testing.TB) *rig {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return mustOpenRig(tb, folder, master, testkit.NewClock())
+	return mustOpenRig(tb, folder, master, testkit.NewClock(), false)
 }
 
 // MustMerchantRig returns a rig with the merchants acme and rival.
@@ -59,10 +60,10 @@ func MustMerchantRig(tb testing.TB) *rig {
 // with a store handle and memory of its own.
 func (r *rig) MustJoin(tb testing.TB) *rig {
 	tb.Helper()
-	return mustOpenRig(tb, r.folder, r.master, r.clock)
+	return mustOpenRig(tb, r.folder, r.master, r.clock, true)
 }
 
-func mustOpenRig(tb testing.TB, folder string, master *seal.MasterKey, clock *testkit.Clock) *rig {
+func mustOpenRig(tb testing.TB, folder string, master *seal.MasterKey, clock *testkit.Clock, beside bool) *rig {
 	tb.Helper()
 	r := &rig{clock: clock, folder: folder, master: master}
 	var err error
@@ -70,7 +71,10 @@ func mustOpenRig(tb testing.TB, folder string, master *seal.MasterKey, clock *te
 		Path:        filepath.Join(folder, "grahak.db"),
 		Environment: grahak.Sandbox,
 		Clock:       clock,
-		Logger:      discard,
+		// Two that write all the time share the lock by luck.
+		LockWait: time.Minute,
+		Beside:   beside,
+		Logger:   discard,
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -56,7 +56,7 @@ func TestLostCommit(t *testing.T) {
 				if side == "after" && !again && !slices.ContainsFunc(c.Answer, func(tag string) bool { return strings.HasPrefix(tag, "INSERT 0 1") }) {
 					t.Fatalf("%s: the database said %q to %q", what, c.Answer, c.SQL)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("%s: nothing was cut", what)
 			}
 			first := d.MustSend(t, r)
@@ -100,7 +100,7 @@ func TestHungUp(t *testing.T) {
 // MustHangUp sends a request on a connection of its own and closes that at once.
 func (d *deployment) MustHangUp(tb testing.TB, r request) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", d.nodes[0].api.Listener.Addr().String())
 	if err != nil {
@@ -151,10 +151,12 @@ func TestHeldUp(t *testing.T) {
 		results := make(chan result, len(d.nodes))
 		for _, n := range d.nodes {
 			go func() {
-				a, err := d.send(t.Context(), n, r)
-				for try := 0; try < 3 && a.Status == http.StatusServiceUnavailable; try++ {
-					// A database that is slow besides is given up on after some seconds.
-					a, err = d.send(t.Context(), n, r)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				a, err := d.send(ctx, n, r)
+				for err == nil && a.Status == http.StatusServiceUnavailable {
+					// A lock is given up on after some seconds, and they need not begin together.
+					a, err = d.send(ctx, n, r)
 				}
 				results <- result{a, err}
 			}()
@@ -181,7 +183,7 @@ func TestHeldUp(t *testing.T) {
 // MustWait returns when so many connections of a database wait for a lock.
 func MustWait(tb testing.TB, c *postgres.Cluster, database string, want int) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 4*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

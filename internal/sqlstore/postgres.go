@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -87,19 +88,32 @@ func OpenPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	environment, err := preparePostgres(ctx, pool.ConnConfig, cfg)
+	s, err := openPostgres(ctx, pool, cfg)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		// A server or a machine that stood still for a moment answers the second time.
+		s, err = openPostgres(ctx, pool, cfg)
+	}
 	if err != nil {
 		return nil, explainPostgres(pool.ConnConfig, err)
+	}
+	return s, nil
+}
+
+// openPostgres is [OpenPostgres] with all settings.
+func openPostgres(ctx context.Context, pool *pgxpool.Config, cfg PostgresConfig) (*Postgres, error) {
+	environment, err := preparePostgres(ctx, pool.ConnConfig, cfg)
+	if err != nil {
+		return nil, err
 	}
 	s := &Postgres{environment: environment}
 	s.engine = s
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
-		return nil, explainPostgres(pool.ConnConfig, err)
+		return nil, err
 	}
 	// Preparing has limits of its own; those in the URL may be none.
 	if err := s.pool.Ping(ctx); err != nil {
 		s.pool.Close()
-		return nil, explainPostgres(pool.ConnConfig, err)
+		return nil, err
 	}
 	s.share(int(pool.MaxConns))
 	s.lanes = newLanes(s, cfg)

@@ -225,6 +225,9 @@ func explainPostgres(cfg *pgx.ConnConfig, err error) error {
 		}
 		return fmt.Errorf("the database server at %s cannot be reached: start it, or give the right address with --database-url (%w)", where, reasons(err))
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the database server at %s has stopped to answer: see what holds it up (%w)", where, reasons(err))
+	}
 	return err
 }
 

@@ -17,11 +17,12 @@ import (
 	"time"
 )
 
+// These bound what would otherwise hang, on a machine that has much else to do.
 const (
 	buildTimeout   = 5 * time.Minute
-	commandTimeout = time.Minute
-	startTimeout   = 20 * time.Second
-	stopTimeout    = 30 * time.Second
+	commandTimeout = 3 * time.Minute
+	startTimeout   = 2 * time.Minute
+	stopTimeout    = time.Minute
 )
 
 // ModuleRoot returns the folder of the module's go.mod.

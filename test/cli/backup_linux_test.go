@@ -1,7 +1,9 @@
 package cli_test
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,27 +60,53 @@ func wantNothing(t *testing.T, dir string) {
 	}
 }
 
+// interrupted runs a command, sends it the signal once begun is true, and returns what it said. Where the command was done
+// before the signal came, that shows nothing: then undo takes back what it did, and it is run again.
+func interrupted(t *testing.T, sig os.Signal, begun func(*program) bool, undo func(), args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+	defer cancel()
+	for ctx.Err() == nil {
+		p := start(t, nil, args...)
+		for running := true; running && !begun(p); {
+			select {
+			case <-p.exited:
+				running = false
+			default:
+			}
+		}
+		if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		if status := p.wait(t); status != 0 {
+			return result{status, p.out.String(), p.err.String()}
+		}
+		undo()
+	}
+	t.Fatalf("grahak %v is always done before it is interrupted", args)
+	return result{}
+}
+
 // TestInterrupt stops a backup, a restore and a check in the middle.
 func TestInterrupt(t *testing.T) {
 	data, dir := MustGrow(t, large), t.TempDir()
 	good := filepath.Join(t.TempDir(), "good")
 	run(t, "backup", good, "--data", data).done(t)
-	stop := func(sig os.Signal, begun func() bool, args ...string) {
+	stop := func(sig os.Signal, begun func(*program) bool, args ...string) {
 		t.Helper()
-		p := start(t, nil, args...)
-		for !begun() {
-			select {
-			case <-p.exited:
-				t.Fatalf("grahak %v ended before it was stopped: %s", args, p.err.String())
-			default:
+		undo := func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
 			}
 		}
-		status := p.stop(t, sig)
-		result{status, p.out.String(), p.err.String()}.refused(t, 1, `^interrupted; nothing was left behind$`)
+		interrupted(t, sig, begun, undo, args...).refused(t, 1, `^interrupted; nothing was left behind$`)
 		wantNothing(t, dir)
 	}
-	exists := func(path string) func() bool {
-		return func() bool {
+	exists := func(path string) func(*program) bool {
+		return func(*program) bool {
 			_, err := os.Stat(path)
 			return err == nil
 		}

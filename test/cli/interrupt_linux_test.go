@@ -34,17 +34,10 @@ func TestInterruptBlamesNothing(t *testing.T) {
 					return err == nil
 				}
 			}
-			p := start(t, nil, args...)
-			for !c.begun(p, mark) {
-				select {
-				case <-p.exited:
-					t.Fatalf("it ended before it was interrupted: %s%s", p.out.String(), p.err.String())
-				default:
-				}
-			}
-			status := p.stop(t, os.Interrupt)
-			if got := p.err.String(); status != 1 || got != "grahak: interrupted\n" || strings.Contains(p.out.String(), "FAIL") {
-				t.Errorf("exit status %d\n%s%s", status, p.out.String(), got)
+			begun := func(p *program) bool { return c.begun(p, mark) }
+			r := interrupted(t, os.Interrupt, begun, func() {}, args...)
+			if r.status != 1 || r.stderr != "grahak: interrupted\n" || strings.Contains(r.stdout, "FAIL") {
+				t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
 			}
 		})
 	}

@@ -27,10 +27,10 @@ func TestMain(m *testing.M) {
 
 // These bound what would otherwise hang; nothing here is expected to take so long.
 const (
-	commandTimeout = time.Minute
-	startTimeout   = 20 * time.Second
-	stopTimeout    = 30 * time.Second
-	answerTimeout  = 30 * time.Second
+	commandTimeout = 3 * time.Minute
+	startTimeout   = 2 * time.Minute
+	stopTimeout    = time.Minute
+	answerTimeout  = time.Minute
 )
 
 // anyPorts makes a server take free ports.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -135,14 +136,37 @@ func settle(t *testing.T, data string) {
 // pause lets the server hold its data folder and do nothing.
 func pause(t *testing.T, s *testkit.Server) {
 	t.Helper()
-	// In the middle of a write it would hold the database as well.
 	settle(t, s.Data)
-	s.Signal(t, syscall.SIGSTOP)
-	eventually(t, stopTimeout, "the server is paused", func() bool {
+	stopped := func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.Pid()))
 		_, state, _ := strings.Cut(string(stat), ") ")
 		return err == nil && strings.HasPrefix(state, "T")
+	}
+	eventually(t, stopTimeout, "the server is paused, and not in the middle of a write", func() bool {
+		s.Signal(t, syscall.SIGSTOP)
+		eventually(t, stopTimeout, "the server is paused", stopped)
+		if writes(t, s.Data) {
+			s.Signal(t, syscall.SIGCONT)
+			return false
+		}
+		return true
 	})
+}
+
+// writes reports whether a process holds the lock of SQLite under which it writes.
+func writes(t *testing.T, data string) bool {
+	t.Helper()
+	shared, err := os.OpenFile(filepath.Join(data, "grahak.db-shm"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	// The locks of a writer, of a checkpoint and of a recovery are the bytes from 120 on: see SQLite's walformat.html.
+	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart, Start: 120, Len: 3}
+	if err := syscall.FcntlFlock(shared.Fd(), syscall.F_GETLK, &lock); err != nil {
+		t.Fatal(err)
+	}
+	return lock.Type != syscall.F_UNLCK
 }
 
 // customers makes n customers of demo, c0 and so on.

@@ -129,7 +129,8 @@ func TestSelfSigned(t *testing.T) {
 // TestCertificateReloaded checks that a new connection sees a certificate that was replaced, and that one that cannot be
 // used leaves the old one in use.
 func TestCertificateReloaded(t *testing.T) {
-	const reload = 3 * time.Second
+	// The files are looked at every second.
+	const reload = 10 * time.Second
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	until := time.Now().Add(1000 * time.Hour)

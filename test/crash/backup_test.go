@@ -392,7 +392,7 @@ func scanBackup(t *testing.T, path string, masterKey []byte, apiKey string, pers
 // run runs a command to its end and returns its exit status and what it printed.
 func run(t testing.TB, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, testkit.Program(t), args...)
 	cmd.Env = testkit.Env()
@@ -458,7 +458,7 @@ func TestDamagedBackups(t *testing.T) {
 		out := string(testkit.Run(t, "audit", "verify", "--data", data))
 		return strings.Contains(out, ", 0 pending")
 	}
-	for deadline := time.Now().Add(30 * time.Second); !ordered(); {
+	for deadline := time.Now().Add(5 * time.Minute); !ordered(); {
 		if time.Now().After(deadline) {
 			t.Fatal("events are not put in order")
 		}

@@ -91,7 +91,7 @@ type imported struct {
 // runs it to its end: every row was done once, and the file of rejected rows has
 // each that was, once and as it was.
 func TestImportKilled(t *testing.T) {
-	rows, kills := 20_000, 4
+	rows, kills := 50_000, 4
 	if os.Getenv("GRAHAK_LONG") != "" {
 		rows, kills = 1_000_000, 20
 	}

@@ -24,8 +24,10 @@ import (
 const (
 	writers = 8
 	// restartBar is how long the median restart may take, from the start of the
-	// process to its first answer.
-	restartBar = 300 * time.Millisecond
+	// process to its first answer, and restartFactor how many times as long as the
+	// program takes for nothing where the machine has much else to do.
+	restartBar    = 300 * time.Millisecond
+	restartFactor = 20
 )
 
 // tracked is a customer as the server last acknowledged it.
@@ -177,7 +179,7 @@ func TestKill(t *testing.T) {
 			w.client, w.touched = newClient(server.BaseURL, key), make(map[*tracked]bool)
 		}
 	}
-	var restarts []time.Duration
+	var restarts, idle []time.Duration
 	for cycle := range *cycles {
 		connect()
 		// The kill comes at any point, also right at the beginning.
@@ -205,13 +207,16 @@ func TestKill(t *testing.T) {
 		}()
 		select {
 		case <-now:
-		case <-time.After(2 * time.Minute):
-			t.Fatalf("cycle %d: only %d requests were answered in two minutes", cycle, acknowledged.Load())
+		case <-time.After(5 * time.Minute):
+			t.Fatalf("cycle %d: only %d requests were answered in five minutes", cycle, acknowledged.Load())
 		}
 		server.Kill(t)
 		writing.Wait()
 
 		begin := time.Now()
+		testkit.Run(t, "version")
+		idle = append(idle, time.Since(begin))
+		begin = time.Now()
 		server = testkit.Start(t, data)
 		connecting := newClient(server.BaseURL, key)
 		a, err := connecting.do(t.Context(), http.MethodGet, "/customers?count=1", nil)
@@ -268,8 +273,9 @@ func TestKill(t *testing.T) {
 
 	slices.Sort(restarts)
 	t.Logf("%d customers, %d restarts from %v to %v: %v", len(customers), len(restarts), restarts[0], restarts[len(restarts)-1], restarts)
-	if median := restarts[len(restarts)/2]; median > restartBar {
-		t.Errorf("the median time from a start to the first answer is %v, want less than %v", median, restartBar)
+	slices.Sort(idle)
+	if median, nothing := restarts[len(restarts)/2], idle[len(idle)/2]; median > max(restartBar, restartFactor*nothing) {
+		t.Errorf("the median time from a start to the first answer is %v, want less than %v; to do nothing takes %v", median, restartBar, nothing)
 	}
 }
 

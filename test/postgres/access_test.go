@@ -21,6 +21,7 @@ const changeBound = 2 * time.Second
 func MustHold(t *testing.T, nodes []*testkit.Server, what, key string, want wireCase, change func()) {
 	t.Helper()
 	var changed atomic.Pointer[time.Time]
+	standstill := testkit.Standstill()
 	var looking, begun sync.WaitGroup
 	begun.Add(len(nodes))
 	for i, node := range nodes {
@@ -41,7 +42,7 @@ func MustHold(t *testing.T, nodes []*testkit.Server, what, key string, want wire
 				case since == nil:
 				case a.status == want.Status && (want.Body == nil || a.is(want)):
 					held++
-				case held > 0 || begin.Sub(*since) > changeBound:
+				case held > 0 || begin.Sub(*since) > changeBound+standstill():
 					t.Errorf("%s: %v later node %d answers %d %s, want %d %s", what, begin.Sub(*since), i, a.status, a.body, want.Status, want.Body)
 					return
 				}

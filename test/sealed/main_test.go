@@ -30,13 +30,13 @@ func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
 const (
 	// answerTimeout bounds one request; a server that has not answered by then
 	// hangs.
-	answerTimeout = 30 * time.Second
+	answerTimeout = time.Minute
 	// commandTimeout bounds one command.
-	commandTimeout = 2 * time.Minute
+	commandTimeout = 5 * time.Minute
 	// pollInterval is how often it is looked whether something has happened, and
 	// pollTimeout how long that may take.
 	pollInterval = 2 * time.Millisecond
-	pollTimeout  = time.Minute
+	pollTimeout  = 5 * time.Minute
 )
 
 // long reports whether the tests may take long.

@@ -22,6 +22,7 @@ type load struct {
 	serial  atomic.Int64
 	written atomic.Int64 // requests that were answered
 	most    int64        // of them
+	clients []*client
 	writing sync.WaitGroup
 	end     context.CancelFunc
 }
@@ -36,10 +37,18 @@ func startLoad(t *testing.T, seed uint64, most int64, merchants []merchant, serv
 	ctx, l.end = context.WithCancel(t.Context())
 	for w, m := range append(append([]merchant{}, merchants...), merchants...) {
 		c := newClient(t, m, servers...)
+		l.clients = append(l.clients, c)
 		l.writing.Go(func() { l.write(ctx, c, rand.New(rand.NewPCG(seed, uint64(w)))) })
 	}
 	t.Cleanup(l.stop)
 	return l
+}
+
+// join makes another server known to the writers.
+func (l *load) join(server *testkit.Server) {
+	for _, c := range l.clients {
+		c.join(server)
+	}
 }
 
 // stop ends the writers.
@@ -68,9 +77,10 @@ func (l *load) write(ctx context.Context, c *client, random *rand.Rand) {
 			ids = append(ids[:at], ids[at+1:]...)
 		}
 		status, id, err := c.do(ctx, method, path, fields)
-		// Without an end there is a pace; and the server may be gone.
+		// Without an end there is a pace, which endpoints that take their time can keep up
+		// with; and the server may be gone.
 		if l.most == math.MaxInt64 || err != nil {
-			rest := time.NewTimer(5 * time.Millisecond)
+			rest := time.NewTimer(20 * time.Millisecond)
 			select {
 			case <-rest.C:
 			case <-ctx.Done():
@@ -218,7 +228,7 @@ func TestNodes(t *testing.T) {
 	// holders returns the node of each endpoint.
 	holders := func() map[string]string {
 		list := make(map[string]string)
-		for _, row := range i.query(t, "SELECT id, convert_from(holder, 'UTF8') FROM webhooks") {
+		for _, row := range i.query(t, "SELECT convert_from(id, 'UTF8'), convert_from(holder, 'UTF8') FROM webhooks") {
 			id, holder, _ := strings.Cut(row, "|")
 			list[id] = holder
 		}
@@ -263,6 +273,7 @@ func TestNodes(t *testing.T) {
 		processes[id].Signal(t, syscall.SIGCONT)
 		if round < rounds-1 {
 			start()
+			l.join(nodes[len(nodes)-1])
 		}
 	}
 	l.stop()

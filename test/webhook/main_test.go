@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,24 +249,45 @@ func (i *instance) MustLog(t testing.TB, h *hook, args ...string) []attempt {
 // client speaks to servers as a merchant: to one until it does not answer, then to
 // the next.
 type client struct {
-	http  *http.Client
-	key   string
+	http *http.Client
+	key  string
+
+	mu    sync.Mutex
 	bases []string
 }
 
 // newClient returns a client that is closed when the test ends.
 func newClient(t testing.TB, m merchant, servers ...*testkit.Server) *client {
 	c := &client{key: m.Key, http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}}
-	for _, s := range servers {
-		c.bases = append(c.bases, s.BaseURL)
-	}
+	c.join(servers...)
 	t.Cleanup(c.http.CloseIdleConnections)
 	return c
 }
 
+// join makes known to the client where else it may ask.
+func (c *client) join(servers ...*testkit.Server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range servers {
+		c.bases = append(c.bases, s.BaseURL)
+	}
+}
+
+// base returns where the client asks now, after giving up another place if that is
+// still the one.
+func (c *client) base(given string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bases[0] == given {
+		c.bases = append(c.bases[1:], given)
+	}
+	return c.bases[0]
+}
+
 // do sends a form and returns the answer's status and the id that is in it.
 func (c *client) do(ctx context.Context, method, path string, form url.Values) (status int, id string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.bases[0]+path, strings.NewReader(form.Encode()))
+	base := c.base("")
+	req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return 0, "", err
 	}
@@ -273,7 +295,7 @@ func (c *client) do(ctx context.Context, method, path string, form url.Values) (
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := c.http.Do(req)
 	if err != nil {
-		c.bases = append(c.bases[1:], c.bases[0])
+		c.base(base)
 		return 0, "", err
 	}
 	defer res.Body.Close()

@@ -45,6 +45,7 @@ type delivery struct {
 	began      time.Time
 	accepted   bool
 	ended      time.Time
+	again      bool // the same event came before it ended
 }
 
 // answering answers a delivery. The status that it returns is sent, unless it is
@@ -108,7 +109,7 @@ type hook struct {
 	all     []*delivery                 // in the order in which they began
 	tries   map[string]int              // by event
 	taken   map[string]bool             // events
-	flying  map[string]bool             // events
+	flying  map[string]*delivery        // by event
 	twice   []string                    // events that came while they were under way
 }
 
@@ -122,7 +123,7 @@ func (r *receiver) MustHook(t testing.TB, i *instance, m merchant, name string, 
 func (r *receiver) MustHookAt(t testing.TB, i *instance, m merchant, base, name string, answer answering, args ...string) *hook {
 	t.Helper()
 	path := "/" + m.Merchant + "/" + name
-	h := &hook{t: t, merchant: m, answer: answer, ready: make(chan struct{}), tries: make(map[string]int), taken: make(map[string]bool), flying: make(map[string]bool)}
+	h := &hook{t: t, merchant: m, answer: answer, ready: make(chan struct{}), tries: make(map[string]int), taken: make(map[string]bool), flying: make(map[string]*delivery)}
 	r.mu.Lock()
 	r.hooks[path] = h
 	r.mu.Unlock()
@@ -183,7 +184,13 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if d.accepted {
 		h.taken[d.Data.Event] = true
 	}
-	delete(h.flying, d.Data.Event)
+	if h.flying[d.Data.Event] == d {
+		delete(h.flying, d.Data.Event)
+	}
+	// What its sender has called off was not under way any more.
+	if d.again && req.Context().Err() == nil {
+		h.twice = append(h.twice, d.Data.Event)
+	}
 	h.mu.Unlock()
 	if status != silent && status != sent {
 		w.WriteHeader(status)
@@ -212,10 +219,10 @@ func (h *hook) arrive(req *http.Request, body []byte) (*delivery, answering) {
 	}
 	h.tries[d.Data.Event]++
 	d.try = h.tries[d.Data.Event]
-	if h.flying[d.Data.Event] {
-		h.twice = append(h.twice, d.Data.Event)
+	if before := h.flying[d.Data.Event]; before != nil {
+		before.again = true
 	}
-	h.flying[d.Data.Event] = true
+	h.flying[d.Data.Event] = d
 	h.all = append(h.all, d)
 	return d, h.answer
 }

@@ -34,9 +34,9 @@ const (
 	// startTimeout bounds a start, with the recovery after a kill.
 	startTimeout = 2 * time.Minute
 	// stopTimeout bounds a stop; then the server is killed.
-	stopTimeout = 30 * time.Second
+	stopTimeout = 2 * time.Minute
 	// commandTimeout bounds one of PostgreSQL's programs or one statement.
-	commandTimeout = time.Minute
+	commandTimeout = 3 * time.Minute
 	// pollEvery is the time between two looks at what gives no signal.
 	pollEvery = 10 * time.Millisecond
 )

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -33,7 +34,7 @@ func (c *Cluster) Database(tb testing.TB) string {
 	c.Exec(tb, "", "CREATE DATABASE "+name+" OWNER "+role)
 	// A cluster of one test goes as a whole, and need not even run by then.
 	if c.shared {
-		tb.Cleanup(func() { c.Exec(tb, "", "DROP DATABASE "+name+" WITH (FORCE)") })
+		tb.Cleanup(func() { c.drop(tb, name) })
 	}
 	return c.databaseURL(name)
 }
@@ -45,6 +46,22 @@ func (c *Cluster) databaseURL(name string) string {
 		u.User = url.UserPassword(role, c.password)
 	}
 	return u.String()
+}
+
+// drop drops a database, whoever uses it.
+func (c *Cluster) drop(tb testing.TB, name string) {
+	tb.Helper()
+	err := poll(commandTimeout, func(context.Context) (bool, error) {
+		_, err := c.query("", "DROP DATABASE "+name+" WITH (FORCE)")
+		var inUse *pgconn.PgError
+		if errors.As(err, &inUse) && inUse.Code == "55006" {
+			return false, nil // It tells its users to go, and does not wait for them for long.
+		}
+		return true, err
+	})
+	if err != nil {
+		tb.Error(err)
+	}
 }
 
 // Endpoint is what clients connect to: a [Cluster] or a [Proxy].

@@ -37,7 +37,7 @@ func (c *Cluster) NewDatabase(name, template string) (string, error) {
 
 // Query runs statements as a superuser, in the database that url names or, for
 // none, in one that is always there, and returns all rows, each with | between its
-// columns. They have a minute.
+// columns. They have three minutes.
 func (c *Cluster) Query(url, sql string) ([]string, error) { return c.query(url, sql) }
 
 // Processes returns the server's process and those that it has started.
