@@ -26,7 +26,7 @@ type auditVerifyCmd struct {
 
 // Help is what `grahak audit verify --help` says above the flags.
 func (auditVerifyCmd) Help() string {
-	return `Every change is an event, and every event of a merchant has a position and a link in a chain of hashes. It checks all of them and names the first that does not fit.
+	return `Every change is an event, and every event of a merchant has a position and a link in a chain of hashes. It checks all of them and names the first that does not fit. What happens to operators of the dashboard has a chain of its own, which goes by @operators.
 
   grahak audit verify
   grahak audit verify --merchant acme --anchor 1234:9f86d0818…
@@ -56,6 +56,14 @@ func (c auditVerifyCmd) Run(ctx context.Context, std Streams) error {
 		merchants, err := merchantsOf(ctx, d, c.Merchant)
 		if err != nil {
 			return err
+		}
+		if c.Merchant == "" {
+			// What happened to operators has a chain as well.
+			if _, err := d.Store.Merchant(ctx, grahak.OperatorsMerchant); err == nil {
+				merchants = append(merchants, grahak.OperatorsMerchant)
+			} else if grahak.CodeOf(err) != grahak.CodeMerchantNotFound {
+				return err
+			}
 		}
 		faults, keyless := 0, false
 		for _, m := range merchants {

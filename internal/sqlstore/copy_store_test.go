@@ -93,6 +93,15 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 		t.Fatalf("the endpoint was claimed: %t, and settled: %t", held, settled)
 	}
 
+	// An operator with a role, a session and a code.
+	must(t, createMerchant(t.Context(), s, grahak.OperatorsMerchant))
+	grant := grahak.Grant{Merchant: acme, Operator: "asha", Role: grahak.RoleViewer, GrantedBy: "cli:आशा", GrantedAt: at}
+	must(t, s.CreateOperator(t.Context(), "asha", at, grahak.OperatorCode{Hash: grahak.SecretHash{1}, ExpiresAt: at.Add(time.Hour)}, event(grahak.EventOperatorCreated, "asha"), grant, event(grahak.EventRoleSet, "asha:viewer")))
+	must(t, s.PutLoginLink(t.Context(), "asha", grahak.OperatorCode{Hash: grahak.SecretHash{2}, ExpiresAt: at.Add(time.Hour)}))
+	session := grahak.SessionRecord{Hash: grahak.SecretHash{3, 0xff}, Session: grahak.Session{CreatedAt: at, UsedAt: at, ExpiresAt: at.Add(time.Hour), Browser: "Firefox"}}
+	proof := grahak.LoginProof{Operator: "asha", At: at, Kind: grahak.CodeKindLink, Code: grahak.SecretHash{2}}
+	must(t, s.BeginSession(t.Context(), proof, session, at.Add(-time.Hour), 2, []grahak.Event{event(grahak.EventOperatorLoggedIn, "asha")}))
+
 	// A re-sealing that has come half-way.
 	state, err := s.SealState(t.Context(), acme)
 	must(t, err)

@@ -379,6 +379,10 @@ func copyAltered(t *testing.T, c copyTest) {
 		"unordered":          `DELETE FROM unordered`,
 		"webhooks":           `UPDATE webhooks SET cursor = cursor + 1`,
 		"webhook_retries":    `UPDATE webhook_retries SET next_at = 1 WHERE next_at IS NULL`,
+		"operators":          `UPDATE operators SET failures = 9`,
+		"operator_grants":    `UPDATE operator_grants SET role = 'owner'`,
+		"operator_sessions":  `UPDATE operator_sessions SET used_at = used_at + 1`,
+		"operator_codes":     `UPDATE operator_codes SET expires_at = 1`,
 		"webhook_attempts":   `UPDATE webhook_attempts SET took = took + 1`,
 	}
 	url := c.MustDatabase(t)

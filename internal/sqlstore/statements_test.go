@@ -25,6 +25,8 @@ var AcrossMerchants = map[string]string{
 	"SELECT min(at) FROM pending_events":                             "It is a metric.",
 	"SELECT merchant_id FROM keysets WHERE oldest_version < version": "It is how the walk that seals customers anew finds its merchants.",
 	"SELECT merchant_id, revision, master_key_id, version, sealing, indexing, rotated_at, oldest_version, walking, walked_to, seen, unopened FROM keysets ORDER BY": "A master key is that of all merchants.",
+	"SELECT merchant_id, operator, role, granted_by, granted_at FROM operator_grants WHERE operator = $1":                                                           "It is where an operator may go, and the table is small.",
+	"SELECT merchant_id, operator, role, granted_by, granted_at FROM operator_grants ORDER BY":                                                                      "It is the command line's list of operators.",
 	"SELECT EXISTS (SELECT 1 FROM keysets)": "It tells whether the master key is in use.",
 	"SELECT merchant_id, id, url, types, label, created_at, disabled_at, disabled_for, secret_version, previous_until, cursor, failures, failing_since, resume_at, holder, term, coalesce(": "It is how the pass that sends events to endpoints finds those with something to do.",
 	"SELECT min((SELECT at FROM events AS e WHERE e.merchant_id = w.merchant_id":                                                                                                            "It is a metric.",
@@ -32,7 +34,7 @@ var AcrossMerchants = map[string]string{
 
 var (
 	// ofMerchants is the tables whose rows are a merchant's.
-	ofMerchants   = regexp.MustCompile(`\b(customers|events|pending_events|event_chain|lookup_runs|lookup_blocks|client_auth_tokens|idempotency_keys|keysets|ip_list|api_keys|unordered|imports|webhooks|webhook_retries|webhook_attempts)\b`)
+	ofMerchants   = regexp.MustCompile(`\b(customers|events|pending_events|event_chain|lookup_runs|lookup_blocks|client_auth_tokens|idempotency_keys|keysets|ip_list|api_keys|unordered|imports|webhooks|webhook_retries|webhook_attempts|operator_grants|operator_sessions|operator_codes)\b`)
 	namesMerchant = regexp.MustCompile(`\bmerchant_id = \$\d+`)
 	givesMerchant = regexp.MustCompile(`^INSERT INTO \w+ \(merchant_id\b[^)]*\) (VALUES \(|SELECT )\$1\b|^WITH made AS \(INSERT INTO \w+ \(merchant_id\b[^)]*\) VALUES \(\$1\b`)
 )

@@ -406,11 +406,11 @@ func TestAuditFindsAlteredEvent(t *testing.T) {
 	})
 	r = run(t, "audit", "verify", "--data", s.Data)
 	lines := strings.Split(r.stdout, "\n")
-	if r.status != 1 || len(lines) != 3 || !strings.HasPrefix(lines[0], "ok    acme: ") ||
+	if r.status != 1 || len(lines) != 4 || !strings.HasPrefix(lines[0], "ok    acme: ") || !strings.HasPrefix(lines[2], "ok    @operators: ") ||
 		!strings.HasPrefix(lines[1], "FAIL  demo: the event at position 4 (evt_") || !strings.HasSuffix(lines[1], ") was altered, or stood elsewhere") {
 		t.Errorf("exit status %d\n%s", r.status, r.stdout)
 	}
-	if want := "grahak: the events of 1 of 2 merchants are not what they were; see above\n"; r.stderr != want {
+	if want := "grahak: the events of 1 of 3 merchants are not what they were; see above\n"; r.stderr != want {
 		t.Errorf("%q, want %q", r.stderr, want)
 	}
 	run(t, "audit", "verify", "--merchant", "acme", "--data", s.Data).done(t)
