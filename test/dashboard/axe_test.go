@@ -27,14 +27,19 @@ type finding struct {
 }
 
 // mustBeUsable fails the test if axe-core finds anything serious on the page as it is
-// shown, or if it is wider than the window. what says which page it is.
-func (b *tab) mustBeUsable(what, axe string) {
+// shown, or if it is wider than the window. what says which page it is. Unless all is
+// set, only that is looked for which depends on colours.
+func (b *tab) mustBeUsable(what, axe string, all bool) {
 	b.t.Helper()
+	options := `{resultTypes: ['violations']}`
+	if !all {
+		options = `{resultTypes: ['violations'], runOnly: ['color-contrast', 'link-in-text-block']}`
+	}
 	// The policy of content does not hold for the tools of developers.
 	if value[bool](b, "typeof axe === 'undefined'") {
 		value[any](b, axe+"; null")
 	}
-	for _, f := range value[[]finding](b, `axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)`) {
+	for _, f := range value[[]finding](b, "axe.run(document, "+options+").then(r => r.violations)") {
 		if f.Impact != "serious" && f.Impact != "critical" {
 			continue
 		}

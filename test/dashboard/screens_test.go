@@ -121,7 +121,7 @@ func (c screen) check(t *testing.T, b *tab, axe string) {
 		for _, scheme := range []string{"light", "dark"} {
 			b.window(width, scheme)
 			what := fmt.Sprintf("%s-%s-%d", c.name, scheme, width)
-			b.mustBeUsable(what, axe)
+			b.mustBeUsable(what, axe, scheme == "light")
 			if width == wide || scheme == "light" {
 				b.picture(what, true)
 			}

@@ -179,7 +179,7 @@ func (o *operator) Code(t testing.TB) string {
 	t.Helper()
 	await(t, "the authenticator shows another code", func() bool { return time.Now().Unix()/30+1 > o.step })
 	o.step = max(o.step+1, time.Now().Unix()/30)
-	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(o.secret)
+	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ReplaceAll(o.secret, " ", ""))
 	if err != nil {
 		t.Fatalf("the secret %q: %v", o.secret, err)
 	}
@@ -193,7 +193,7 @@ func (o *operator) Code(t testing.TB) string {
 // setupCode finds the code in what the command line or a page says.
 func setupCode(t testing.TB, text string) string {
 	t.Helper()
-	code := regexp.MustCompile(`\bsetup_[0-9A-Za-z]+\b`).FindString(text)
+	code := regexp.MustCompile(`\b[a-z0-9]{4}(-[a-z0-9]{4}){3,}\b`).FindString(text)
 	if code == "" {
 		t.Fatalf("there is no setup code in:\n%s", text)
 	}
