@@ -24,7 +24,7 @@ import (
 )
 
 // bound is when what is waited for must have happened, however busy the machine.
-const bound = 20 * time.Second
+const bound = time.Minute
 
 // browser is where every tab is opened. Main starts it.
 var browser context.Context
