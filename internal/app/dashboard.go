@@ -96,10 +96,13 @@ func (s *Server) makeLoginLink(ctx context.Context) error {
 		return err
 	}
 	code, err := s.Service.LoginLink(ctx, grahak.Operator(grahak.OperatorsMerchant, "serve"), name)
-	if grahak.CodeOf(err) == grahak.CodeLoginRefused || grahak.CodeOf(err) == grahak.CodeOperatorNotFound {
-		return nil //nolint:nilerr // Somebody has disabled the operator, and means it.
+	switch grahak.CodeOf(err) {
+	case "":
+		s.LoginPath = DashboardPath + "login?link=" + url.QueryEscape(code)
+	case grahak.CodeLoginRefused, grahak.CodeOperatorNotFound:
+		// Somebody has disabled the operator, and means it.
+		return nil
 	}
-	s.LoginPath = DashboardPath + "login?link=" + url.QueryEscape(code)
 	return err
 }
 

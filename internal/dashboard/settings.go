@@ -47,11 +47,15 @@ type recoveryForm struct {
 }
 
 func currentFields(key string) (password, code formField) {
-	return formField{
-			Name: "password", Key: key, Label: "Current password", Type: "password", Required: true, Autocomplete: "current-password", MaxLength: 1024,
-		}, formField{
-			Name: "code", Key: key, Label: "Code from the authenticator", Required: true, Autocomplete: "one-time-code", InputMode: "numeric", Mono: true, MaxLength: 64,
-		}
+	password = formField{
+		Name: "password", Key: key, Label: "Current password", Type: "password",
+		Required: true, Autocomplete: "current-password", MaxLength: 1024,
+	}
+	code = formField{
+		Name: "code", Key: key, Label: "Code from the authenticator", InputMode: "numeric",
+		Required: true, Autocomplete: "one-time-code", Mono: true, MaxLength: 64,
+	}
+	return password, code
 }
 
 func (p *page) settingsView() (settingsView, error) {

@@ -1,0 +1,93 @@
+package dashboard_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"grahak"
+)
+
+// A new merchant's home shows how to make the first customer, and what is missing.
+func TestHomeEmpty(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	page := s.MustEnter(t, "asha", grahak.RoleAdmin).Get(t, "/dashboard/m/acme/").want(t, 200)
+	if got := page.text("pre"); !strings.HasPrefix(got, "curl "+s.url+"/customers -u YOUR_KEY:") {
+		t.Errorf("the page shows %q", got)
+	}
+	if got := page.all(".notes li"); len(got) != 1 || !strings.Contains(got[0], "No key works") {
+		t.Errorf("what needs attention is %q", got)
+	}
+	if page.text(".chart") != "" {
+		t.Error("charts are drawn of nothing")
+	}
+	for _, want := range []string{".environment.sandbox", `a[aria-current=page][href="/dashboard/m/acme/"]`, `form[role=search][action="/dashboard/m/acme/customers/search"]`} {
+		if len(page.all(want)) == 0 {
+			t.Errorf("the page has no %s", want)
+		}
+	}
+}
+
+// Charts tell what the request log tells, to those who see them and to those who do not.
+func TestHomeCharts(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	s.mustRun(t)
+	if _, _, err := s.service.CreateKey(t.Context(), console(acme), grahak.KeySpec{Label: "billing", Scope: grahak.ScopeRead, ExpiresAt: s.clock.Now().Add(48 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	s.MustCustomer(t)
+	for i := range 12 {
+		r := grahak.RequestRecord{
+			At: s.clock.Now().Add(-time.Duration(i) * time.Minute), RequestID: "r", Merchant: acme, Key: "key_1", Method: "POST", Route: "/customers",
+			Status: 200, Took: 3 * time.Millisecond, Addr: netip.MustParseAddr("192.0.2.1"), Created: true,
+		}
+		if i%4 == 0 {
+			r.Status, r.Code, r.Created = 400, "duplicate_reference", false
+		}
+		s.service.NoteRequest(r)
+	}
+	b := s.MustEnter(t, "asha", grahak.RoleViewer)
+	// The log is written in the background.
+	deadline := time.Now().Add(waitLimit)
+	var page *reply
+	for {
+		page = b.Get(t, "/dashboard/m/acme/?span=7d").want(t, 200)
+		if got := page.all(".stat dd"); got[2] == "12" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the page does not tell of the requests: %q", page.all(".stat dd"))
+		}
+	}
+	stats := page.all(".stat dd")
+	if stats[0] != "1" || stats[1] != "9" || stats[3] != "3" {
+		t.Errorf("the figures are %q", stats)
+	}
+	if got := page.attr(".chart svg", "aria-label"); got != "Requests. 12 requests, 3 of them with a client's error and 0 with a server's." {
+		t.Errorf("the chart is called %q", got)
+	}
+	if got := page.all(".chart svg[role=img]"); len(got) != 3 {
+		t.Errorf("%d charts are drawn", len(got))
+	}
+	if len(page.all(".chart g rect.c1")) == 0 || len(page.all(".chart g rect.c3")) == 0 || page.attr(".chart path.line", "d") == "" {
+		t.Error("there are no bars or lines")
+	}
+	if len(page.all(".chart details tbody tr")) == 0 {
+		t.Error("there are no figures")
+	}
+	if got := page.text("section[aria-labelledby=codes] tbody tr"); !strings.HasPrefix(got, "duplicate_reference") || !strings.HasSuffix(got, "3") {
+		t.Errorf("the errors are %q", got)
+	}
+	if got := page.text(".tabs [aria-current]"); got != "7 days" {
+		t.Errorf("the span is %q", got)
+	}
+	if got := page.text(".notes"); !strings.Contains(got, "billing expires on") {
+		t.Errorf("what needs attention is %q", got)
+	}
+	if len(page.body) > 60<<10 {
+		t.Errorf("the page has %d bytes", len(page.body))
+	}
+}
