@@ -175,7 +175,8 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	s.listenForCommands(ctx)
-	return s.makeLoginLink(ctx)
+	s.makeLoginLink(ctx)
+	return nil
 }
 
 // listenForCommands makes the socket over which commands have work in bulk done,

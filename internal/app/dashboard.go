@@ -86,24 +86,22 @@ func (s *Server) startDashboard(pages web.Edge, opts Options, metrics *telemetry
 	return nil
 }
 
-// makeLoginLink sets LoginPath, in a sandbox whose master key is there.
-func (s *Server) makeLoginLink(ctx context.Context) error {
+// makeLoginLink sets LoginPath, in a sandbox whose master key is there. A sandbox whose
+// operator was disabled has none, and without the link the server does all else.
+func (s *Server) makeLoginLink(ctx context.Context) {
 	if s.cfg.Production() || s.Fault() != nil {
-		return nil
+		return
 	}
 	name, err := s.Service.SandboxOperator(ctx)
-	if err != nil {
-		return err
-	}
-	code, err := s.Service.LoginLink(ctx, grahak.Operator(grahak.OperatorsMerchant, "serve"), name)
-	switch grahak.CodeOf(err) {
-	case "":
+	if err == nil {
+		var code string
+		code, err = s.Service.LoginLink(ctx, grahak.Operator(grahak.OperatorsMerchant, "serve"), name)
 		s.LoginPath = DashboardPath + "login?link=" + url.QueryEscape(code)
-	case grahak.CodeLoginRefused, grahak.CodeOperatorNotFound:
-		// Somebody has disabled the operator, and means it.
-		return nil
 	}
-	return err
+	if err != nil {
+		s.LoginPath = ""
+		s.log.Warn("there is no login link for the dashboard: make one with grahak operator link "+string(grahak.SandboxOperatorName), "error", err)
+	}
 }
 
 // besides is the API with the dashboard below its path.
