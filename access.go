@@ -100,7 +100,7 @@ func (s *Service) Authenticate(ctx context.Context, cred Credential) (Access, er
 		a.Limited = a.Quota.Kind
 		return a, err
 	}
-	s.access.touch(KeyRef{Merchant: record.Merchant.ID, Key: record.Key.ID}, now)
+	s.access.touch(KeyRef{Merchant: record.Merchant.ID, Key: record.Key.ID}, KeyUse{At: now, Addr: cred.Addr})
 	return a, nil
 }
 
@@ -213,7 +213,7 @@ type accessCache struct {
 	strangers chan struct{}
 
 	touchMu sync.Mutex
-	touched map[KeyRef]time.Time
+	touched map[KeyRef]KeyUse
 }
 
 func newAccessCache(store Store, clock Clock, changed func()) *accessCache {
@@ -224,7 +224,7 @@ func newAccessCache(store Store, clock Clock, changed func()) *accessCache {
 		records: make(map[KeyHash]*AccessRecord),
 		unknown: make(map[KeyHash]time.Time),
 		known:   make(map[KeyHash]struct{}),
-		touched: make(map[KeyRef]time.Time),
+		touched: make(map[KeyRef]KeyUse),
 
 		strangers: make(chan struct{}, 1),
 	}
@@ -365,21 +365,21 @@ func (c *accessCache) empty() {
 	c.cleared++
 }
 
-// touch notes that a key was used at t.
-func (c *accessCache) touch(key KeyRef, t time.Time) {
+// touch notes the use of a key.
+func (c *accessCache) touch(key KeyRef, use KeyUse) {
 	c.touchMu.Lock()
-	c.touched[key] = t
+	c.touched[key] = use
 	c.touchMu.Unlock()
 }
 
 // takeTouched returns the notes since the last call.
-func (c *accessCache) takeTouched() map[KeyRef]time.Time {
+func (c *accessCache) takeTouched() map[KeyRef]KeyUse {
 	c.touchMu.Lock()
 	defer c.touchMu.Unlock()
 	if len(c.touched) == 0 {
 		return nil
 	}
 	used := c.touched
-	c.touched = make(map[KeyRef]time.Time, len(used))
+	c.touched = make(map[KeyRef]KeyUse, len(used))
 	return used
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"hash/crc32"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -64,6 +65,8 @@ type APIKey struct {
 	ExpiresAt  time.Time
 	RevokedAt  time.Time
 	LastUsedAt time.Time
+	// LastUsedAddr is where it was used from then, the zero value if that is not known.
+	LastUsedAddr netip.Addr
 }
 
 // ActiveAt reports whether the key opens anything at t.

@@ -347,12 +347,18 @@ type KeyStore interface {
 	// at its own expiry if that is sooner. Codes: [CodeKeyNotFound] if old is
 	// unknown or revoked, [CodeKeyExists].
 	RotateKey(ctx context.Context, m MerchantID, old KeyID, oldExpires time.Time, successor APIKey, e Event) error
-	// TouchKeys notes when keys were last used. It moves no AccessVersion and
-	// writes no event. Unknown keys are passed over.
-	TouchKeys(ctx context.Context, used map[KeyRef]time.Time) error
+	// TouchKeys notes the last use of keys, unless a later one is noted. It moves no
+	// AccessVersion and writes no event. Unknown keys are passed over.
+	TouchKeys(ctx context.Context, used map[KeyRef]KeyUse) error
 	// Access returns what decides about the key with the given hash, which is
 	// unique over all merchants. Code: [CodeKeyNotFound].
 	Access(ctx context.Context, hash KeyHash) (AccessRecord, error)
+}
+
+// KeyUse is when a key was used, and from where.
+type KeyUse struct {
+	At   time.Time
+	Addr netip.Addr // the zero value if it could not be told
 }
 
 // KeyRef names a key of a merchant.

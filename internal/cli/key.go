@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -145,16 +146,17 @@ func (c keyListCmd) Run(ctx context.Context, std Streams) error {
 		if c.JSON {
 			for _, k := range list {
 				err := printJSON(std.Out, struct {
-					ID         grahak.KeyID      `json:"id"`
-					Merchant   grahak.MerchantID `json:"merchant"`
-					Prefix     string            `json:"prefix"`
-					Label      string            `json:"label"`
-					Scope      grahak.Scope      `json:"scope"`
-					CreatedAt  *string           `json:"created_at"`
-					ExpiresAt  *string           `json:"expires_at"`
-					RevokedAt  *string           `json:"revoked_at"`
-					LastUsedAt *string           `json:"last_used_at"`
-				}{k.ID, k.Merchant, k.Prefix, k.Label, k.Scope, jsonTime(k.CreatedAt), jsonTime(k.ExpiresAt), jsonTime(k.RevokedAt), jsonTime(k.LastUsedAt)})
+					ID           grahak.KeyID      `json:"id"`
+					Merchant     grahak.MerchantID `json:"merchant"`
+					Prefix       string            `json:"prefix"`
+					Label        string            `json:"label"`
+					Scope        grahak.Scope      `json:"scope"`
+					CreatedAt    *string           `json:"created_at"`
+					ExpiresAt    *string           `json:"expires_at"`
+					RevokedAt    *string           `json:"revoked_at"`
+					LastUsedAt   *string           `json:"last_used_at"`
+					LastUsedFrom *string           `json:"last_used_from"`
+				}{k.ID, k.Merchant, k.Prefix, k.Label, k.Scope, jsonTime(k.CreatedAt), jsonTime(k.ExpiresAt), jsonTime(k.RevokedAt), jsonTime(k.LastUsedAt), jsonAddr(k.LastUsedAddr)})
 				if err != nil {
 					return err
 				}
@@ -177,10 +179,23 @@ func (c keyListCmd) Run(ctx context.Context, std Streams) error {
 			case !merchant.DisabledAt.IsZero():
 				state = "disabled"
 			}
-			rows[i] = []string{string(k.ID), k.Prefix + "…", state, string(k.Scope), k.Label, stamp(k.CreatedAt), stamp(k.ExpiresAt), stamp(k.LastUsedAt)}
+			from := ""
+			if k.LastUsedAddr.IsValid() {
+				from = k.LastUsedAddr.String()
+			}
+			rows[i] = []string{string(k.ID), k.Prefix + "…", state, string(k.Scope), k.Label, stamp(k.CreatedAt), stamp(k.ExpiresAt), stamp(k.LastUsedAt), from}
 		}
-		return table(std.Out, []string{"ID", "KEY", "STATE", "SCOPE", "LABEL", "CREATED", "EXPIRES", "LAST USED"}, rows)
+		return table(std.Out, []string{"ID", "KEY", "STATE", "SCOPE", "LABEL", "CREATED", "EXPIRES", "LAST USED", "FROM"}, rows)
 	})
+}
+
+// jsonAddr returns an address as text, nil for none.
+func jsonAddr(a netip.Addr) *string {
+	if !a.IsValid() {
+		return nil
+	}
+	s := a.String()
+	return &s
 }
 
 type keyRevokeCmd struct {

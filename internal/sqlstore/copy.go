@@ -115,7 +115,7 @@ const chainEnd = `coalesce((SELECT last_position FROM event_chain WHERE merchant
 var copyTables = []copyTable{
 	{name: "merchants", key: "id", columns: "id, name, ip_mode, created_at, disabled_at"},
 	{name: "keysets", key: "merchant_id", columns: "merchant_id, master_key_id, sealing, indexing, revision, version, oldest_version, rotated_at, walking, walked_to, seen, unopened"},
-	{name: "api_keys", key: "merchant_id, id", columns: "merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at"},
+	{name: "api_keys", key: "merchant_id, id", columns: "merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at, last_used_addr"},
 	{name: "ip_list", key: "merchant_id, prefix", columns: "merchant_id, prefix, label, added_by, created_at", order: "merchant_id, convert_to(prefix, 'UTF8')"},
 	{name: "operators", key: "merchant_id, name", columns: "merchant_id, name, created_at, set_up_at, disabled_at, password, totp_version, totp_step, failures, locked_until, last_login_at"},
 	{name: "operator_grants", key: "merchant_id, operator", columns: "merchant_id, operator, role, granted_by, granted_at"},

@@ -57,7 +57,10 @@ func MustStore(t testing.TB, path string) (*sqlstore.SQLite, []grahak.MerchantID
 		must(t, s.RevokeKey(t.Context(), m, "key_1", at.Add(time.Hour), event(grahak.EventKeyRevoked, "key_1")))
 		next := grahak.APIKey{ID: "key_next", Merchant: m, Hash: grahak.HashKey("next" + string(m)), Scope: grahak.ScopeWrite, CreatedAt: at, ExpiresAt: at.Add(48 * time.Hour)}
 		must(t, s.RotateKey(t.Context(), m, "key_2", at.Add(24*time.Hour), next, event(grahak.EventKeyRotated, "key_2")))
-		must(t, s.TouchKeys(t.Context(), map[grahak.KeyRef]time.Time{{Merchant: m, Key: "key_3"}: at.Add(time.Minute)}))
+		must(t, s.TouchKeys(t.Context(), map[grahak.KeyRef]grahak.KeyUse{
+			{Merchant: m, Key: "key_2"}: {At: at.Add(time.Second)},
+			{Merchant: m, Key: "key_3"}: {At: at.Add(time.Minute), Addr: netip.MustParseAddr("2001:db8::7")},
+		}))
 	}
 	must(t, s.SetIPMode(t.Context(), acme, grahak.IPModeReport, false, event(grahak.EventIPModeChanged, "report")))
 	must(t, s.DisableMerchant(t.Context(), disabled, at.Add(time.Hour), event(grahak.EventMerchantDisabled, "")))

@@ -439,7 +439,7 @@ func copyChanged(t *testing.T, c copyTest) {
 			must(t, s.RevokeKey(t.Context(), acme, "key_0", time.Now(), grahak.Event{ID: "evt_zzz", Type: grahak.EventKeyRevoked, Subject: "key_0"}))
 		},
 		"a key's use": func(t *testing.T, s *sqlstore.SQLite) {
-			must(t, s.TouchKeys(t.Context(), map[grahak.KeyRef]time.Time{{Merchant: acme, Key: "key_0"}: time.Now()}))
+			must(t, s.TouchKeys(t.Context(), map[grahak.KeyRef]grahak.KeyUse{{Merchant: acme, Key: "key_0"}: {At: time.Now()}}))
 		},
 		"the chain": func(t *testing.T, s *sqlstore.SQLite) { MustOrderAll(t, s, acme, 100) },
 		"a re-sealing": func(t *testing.T, s *sqlstore.SQLite) {

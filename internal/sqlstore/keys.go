@@ -13,7 +13,7 @@ import (
 	"grahak"
 )
 
-const keyColumns = `merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at`
+const keyColumns = `merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at, last_used_addr`
 
 func keyNotFound(id grahak.KeyID) error {
 	return grahak.Errorf(grahak.CodeKeyNotFound, "The merchant has no key %q: see `grahak key list`.", string(id))
@@ -97,7 +97,7 @@ func (s *portable) RotateKey(ctx context.Context, m grahak.MerchantID, old graha
 }
 
 // TouchKeys implements [grahak.KeyStore].
-func (s *portable) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Time) error {
+func (s *portable) TouchKeys(ctx context.Context, used map[grahak.KeyRef]grahak.KeyUse) error {
 	// Processes that note the same keys at once must not wait for each other in a
 	// circle.
 	refs := slices.SortedFunc(maps.Keys(used), func(a, b grahak.KeyRef) int {
@@ -105,8 +105,13 @@ func (s *portable) TouchKeys(ctx context.Context, used map[grahak.KeyRef]time.Ti
 	})
 	return s.write(ctx, func(tx tx) error {
 		for _, ref := range refs {
-			err := tx.later(`UPDATE api_keys SET last_used_at = $1 WHERE merchant_id = $2 AND id = $3 AND (last_used_at IS NULL OR last_used_at < $1)`,
-				used[ref].UnixMicro(), string(ref.Merchant), string(ref.Key))
+			var addr any
+			if a := used[ref].Addr; a.IsValid() {
+				addr = a.Unmap().WithZone("").String()
+			}
+			err := tx.later(`UPDATE api_keys SET last_used_at = $1, last_used_addr = $2
+				WHERE merchant_id = $3 AND id = $4 AND (last_used_at IS NULL OR last_used_at < $1)`,
+				used[ref].At.UnixMicro(), addr, string(ref.Merchant), string(ref.Key))
 			if err != nil {
 				return err
 			}
@@ -147,7 +152,11 @@ func scanPrefix(row row) (netip.Prefix, error) {
 func scanKey(row row) (grahak.APIKey, error) {
 	var k grahak.APIKey
 	var hash []byte
-	err := row.Scan((*string)(&k.Merchant), (*string)(&k.ID), &hash, &k.Prefix, &k.Label, (*string)(&k.Scope), &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt, &k.LastUsedAt)
+	var addr sql.NullString
+	err := row.Scan((*string)(&k.Merchant), (*string)(&k.ID), &hash, &k.Prefix, &k.Label, (*string)(&k.Scope), &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt, &k.LastUsedAt, &addr)
+	if err == nil && addr.Valid {
+		k.LastUsedAddr, err = netip.ParseAddr(addr.String)
+	}
 	copy(k.Hash[:], hash)
 	return k, err
 }

@@ -118,9 +118,9 @@ func TestTouchKeysTogether(t *testing.T) {
 	for i, s := range stores {
 		calls.Go(func() {
 			for round := range rounds {
-				used := make(map[grahak.KeyRef]time.Time)
+				used := make(map[grahak.KeyRef]grahak.KeyUse)
 				for n := range keys {
-					used[grahak.KeyRef{Merchant: acme, Key: grahak.KeyID(fmt.Sprintf("key_%d", n+1))}] = start.Add(time.Duration(round*processes+i) * time.Second)
+					used[grahak.KeyRef{Merchant: acme, Key: grahak.KeyID(fmt.Sprintf("key_%d", n+1))}] = grahak.KeyUse{At: start.Add(time.Duration(round*processes+i) * time.Second)}
 				}
 				if err := s.TouchKeys(t.Context(), used); err != nil {
 					t.Error(err)

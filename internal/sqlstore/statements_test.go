@@ -14,12 +14,12 @@ import (
 // how they begin, and why each of them may not: none is on the path of a customer.
 // Where tables are distributed by merchant, these go to every shard.
 var AcrossMerchants = map[string]string{
-	"SELECT merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at FROM api_keys WHERE hash = $1":            "An API key is how a request's merchant is found.",
-	"SELECT t.merchant_id, t.customer_id, t.expires_at FROM client_auth_tokens t JOIN merchants m ON m.id = t.merchant_id WHERE t.hash = $1":        "A client auth token is all that its bearer has.",
-	"SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)":                                    "Tokens of all merchants expire alike: every ten seconds one node looks for such.",
-	"DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN (SELECT merchant_id, customer_id, hash FROM client_auth_tokens WHERE": "It deletes what the look before has found.",
-	"SELECT count(*) FROM (SELECT 1 FROM idempotency_keys WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)":                                      "So do idempotency keys.",
-	"DELETE FROM idempotency_keys WHERE (merchant_id, key_index) IN (SELECT merchant_id, key_index FROM idempotency_keys WHERE":                     "It deletes what the look before has found.",
+	"SELECT merchant_id, id, hash, prefix, label, scope, created_at, expires_at, revoked_at, last_used_at, last_used_addr FROM api_keys WHERE hash = $1": "An API key is how a request's merchant is found.",
+	"SELECT t.merchant_id, t.customer_id, t.expires_at FROM client_auth_tokens t JOIN merchants m ON m.id = t.merchant_id WHERE t.hash = $1":             "A client auth token is all that its bearer has.",
+	"SELECT count(*) FROM (SELECT 1 FROM client_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)":                                         "Tokens of all merchants expire alike: every ten seconds one node looks for such.",
+	"DELETE FROM client_auth_tokens WHERE (merchant_id, customer_id, hash) IN (SELECT merchant_id, customer_id, hash FROM client_auth_tokens WHERE":      "It deletes what the look before has found.",
+	"SELECT count(*) FROM (SELECT 1 FROM idempotency_keys WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)":                                           "So do idempotency keys.",
+	"DELETE FROM idempotency_keys WHERE (merchant_id, key_index) IN (SELECT merchant_id, key_index FROM idempotency_keys WHERE":                          "It deletes what the look before has found.",
 	"SELECT merchant_id FROM unordered": "It is how the pass that orders events finds its merchants.",
 	"SELECT merchant_id, count(*) FROM (SELECT merchant_id FROM pending_events WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2)": "It is how the pass that orders events finds its merchants on PostgreSQL.",
 	"SELECT min(at) FROM pending_events":                             "It is a metric.",

@@ -325,7 +325,7 @@ func everyChange(r *rig) {
 			return err
 		}},
 		{"TouchKeys", grahak.Event{}, false, func(grahak.Event) error {
-			return r.store.TouchKeys(ctx, map[grahak.KeyRef]time.Time{{Merchant: own, Key: k.ID}: r.now()})
+			return r.store.TouchKeys(ctx, map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: k.ID}: {At: r.now()}})
 		}},
 		{"RotateKey", r.event(grahak.EventKeyRotated, string(k.ID), 0), true, func(e grahak.Event) error {
 			return r.store.RotateKey(ctx, own, k.ID, start.Add(time.Hour), successor, e)

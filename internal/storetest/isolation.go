@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"net/netip"
-	"time"
 
 	"grahak"
 )
@@ -55,7 +54,7 @@ func isolation(r *rig) {
 			return r.store.RotateKey(ctx, other, k.ID, start, r.key(other), event)
 		}},
 		{"TouchKeys", "", func() error {
-			return r.store.TouchKeys(ctx, map[grahak.KeyRef]time.Time{{Merchant: other, Key: k.ID}: r.now()})
+			return r.store.TouchKeys(ctx, map[grahak.KeyRef]grahak.KeyUse{{Merchant: other, Key: k.ID}: {At: r.now()}})
 		}},
 		{"RemoveIPEntry", grahak.CodeIPEntryNotFound, func() error { return r.store.RemoveIPEntry(ctx, other, entry.Prefix, false, event) }},
 		{"SetIPMode", grahak.CodeIPListEmpty, func() error { return r.store.SetIPMode(ctx, other, grahak.IPModeEnforce, false, event) }},

@@ -117,7 +117,7 @@ func keyTouch(r *rig) {
 	r.MustMerchant(other)
 	a, b, foreign, unused := r.MustKey(own), r.MustKey(own), r.MustKey(other), r.MustKey(own)
 	events, version := r.MustEvents(own), r.MustVersion()
-	touch := func(used map[grahak.KeyRef]time.Time) {
+	touch := func(used map[grahak.KeyRef]grahak.KeyUse) {
 		r.Helper()
 		r.must(r.store.TouchKeys(r.Context(), used))
 		mine, err := r.store.Keys(r.Context(), own)
@@ -129,17 +129,19 @@ func keyTouch(r *rig) {
 	}
 	touch(nil)
 	a.LastUsedAt, foreign.LastUsedAt = r.now(), r.now()
-	touch(map[grahak.KeyRef]time.Time{
-		{Merchant: own, Key: a.ID}:           a.LastUsedAt,
-		{Merchant: other, Key: foreign.ID}:   foreign.LastUsedAt,
-		{Merchant: own, Key: "key_unknown"}:  r.now(),
-		{Merchant: nobody, Key: "key_other"}: r.now(),
+	a.LastUsedAddr, foreign.LastUsedAddr = netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("2001:db8::7")
+	touch(map[grahak.KeyRef]grahak.KeyUse{
+		{Merchant: own, Key: a.ID}:           {a.LastUsedAt, netip.MustParseAddr("::ffff:203.0.113.7")},
+		{Merchant: other, Key: foreign.ID}:   {foreign.LastUsedAt, foreign.LastUsedAddr},
+		{Merchant: own, Key: "key_unknown"}:  {At: r.now()},
+		{Merchant: nobody, Key: "key_other"}: {At: r.now()},
 	})
 	earlier := a.LastUsedAt
 	a.LastUsedAt, b.LastUsedAt = r.now(), r.now()
-	touch(map[grahak.KeyRef]time.Time{{Merchant: own, Key: a.ID}: a.LastUsedAt, {Merchant: own, Key: b.ID}: b.LastUsedAt})
+	a.LastUsedAddr, b.LastUsedAddr = netip.Addr{}, netip.MustParseAddr("fe80::1")
+	touch(map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: a.ID}: {At: a.LastUsedAt}, {Merchant: own, Key: b.ID}: {b.LastUsedAt, b.LastUsedAddr.WithZone("eth0")}})
 	// A note that comes late does not turn the time back.
-	touch(map[grahak.KeyRef]time.Time{{Merchant: own, Key: a.ID}: earlier})
+	touch(map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: a.ID}: {earlier, foreign.LastUsedAddr}})
 	r.wantEqual("the events", r.MustEvents(own), events)
 	r.wantEqual("the access version", r.MustVersion(), version)
 }
@@ -156,11 +158,11 @@ func keyTouchTogether(r *rig) {
 	}
 	r.wantOutcomes(r.together(parallel, func(r *rig, i int) error {
 		for n := range each {
-			used := make(map[grahak.KeyRef]time.Time)
+			used := make(map[grahak.KeyRef]grahak.KeyUse)
 			for j, k := range keys {
 				// Not all of them, and not the same.
 				if (i+j)%3 > 0 {
-					used[grahak.KeyRef{Merchant: k.Merchant, Key: k.ID}] = start.Add(time.Duration(i*each+n+1) * time.Second)
+					used[grahak.KeyRef{Merchant: k.Merchant, Key: k.ID}] = grahak.KeyUse{At: start.Add(time.Duration(i*each+n+1) * time.Second)}
 				}
 			}
 			if err := r.store.TouchKeys(r.Context(), used); err != nil {

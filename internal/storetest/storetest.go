@@ -313,7 +313,7 @@ func (r *rig) wantCode(what string, err error, want grahak.Code) {
 // absent lists are the same, and times agree only if both are in UTC.
 var asStored = cmp.Options{
 	cmpopts.EquateEmpty(),
-	cmpopts.EquateComparable(netip.Prefix{}),
+	cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}),
 	cmp.Comparer(func(a, b time.Time) bool { return a.Format(time.RFC3339Nano) == b.Format(time.RFC3339Nano) }),
 }
 

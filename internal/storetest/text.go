@@ -204,7 +204,7 @@ func strangeIDs(r *rig) {
 		more, err := r.store.Tidy(ctx, m)
 		r.must(err)
 		r.wantEqual(what+"more to tidy", more, false)
-		r.must(r.store.TouchKeys(ctx, map[grahak.KeyRef]time.Time{{Merchant: own, Key: grahak.KeyID(s)}: r.now(), {Merchant: m, Key: k.ID}: r.now()}))
+		r.must(r.store.TouchKeys(ctx, map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: grahak.KeyID(s)}: {At: r.now()}, {Merchant: m, Key: k.ID}: {At: r.now()}}))
 		// A bound is where it stands by its bytes.
 		for _, in := range []grahak.CustomerRange{{From: id}, {Before: id}} {
 			var want []grahak.CustomerRecord

@@ -58,7 +58,7 @@ func timeRoundTrip(r *rig) {
 		k.CreatedAt, k.ExpiresAt = given, given
 		r.must(r.store.CreateKey(ctx, m.ID, k, r.event(grahak.EventKeyCreated, string(k.ID), 0)))
 		r.must(r.store.RevokeKey(ctx, m.ID, k.ID, given, r.event(grahak.EventKeyRevoked, string(k.ID), 0)))
-		r.must(r.store.TouchKeys(ctx, map[grahak.KeyRef]time.Time{{Merchant: m.ID, Key: k.ID}: given}))
+		r.must(r.store.TouchKeys(ctx, map[grahak.KeyRef]grahak.KeyUse{{Merchant: m.ID, Key: k.ID}: {At: given}}))
 		k.CreatedAt, k.ExpiresAt, k.RevokedAt, k.LastUsedAt = want, want, want, want
 		entry := r.entry("203.0.113.0/24")
 		entry.CreatedAt = given
