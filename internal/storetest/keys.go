@@ -131,17 +131,17 @@ func keyTouch(r *rig) {
 	a.LastUsedAt, foreign.LastUsedAt = r.now(), r.now()
 	a.LastUsedAddr, foreign.LastUsedAddr = netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("2001:db8::7")
 	touch(map[grahak.KeyRef]grahak.KeyUse{
-		{Merchant: own, Key: a.ID}:           {a.LastUsedAt, netip.MustParseAddr("::ffff:203.0.113.7")},
-		{Merchant: other, Key: foreign.ID}:   {foreign.LastUsedAt, foreign.LastUsedAddr},
+		{Merchant: own, Key: a.ID}:           {At: a.LastUsedAt, Addr: netip.MustParseAddr("::ffff:203.0.113.7")},
+		{Merchant: other, Key: foreign.ID}:   {At: foreign.LastUsedAt, Addr: foreign.LastUsedAddr},
 		{Merchant: own, Key: "key_unknown"}:  {At: r.now()},
 		{Merchant: nobody, Key: "key_other"}: {At: r.now()},
 	})
 	earlier := a.LastUsedAt
 	a.LastUsedAt, b.LastUsedAt = r.now(), r.now()
 	a.LastUsedAddr, b.LastUsedAddr = netip.Addr{}, netip.MustParseAddr("fe80::1")
-	touch(map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: a.ID}: {At: a.LastUsedAt}, {Merchant: own, Key: b.ID}: {b.LastUsedAt, b.LastUsedAddr.WithZone("eth0")}})
+	touch(map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: a.ID}: {At: a.LastUsedAt}, {Merchant: own, Key: b.ID}: {At: b.LastUsedAt, Addr: b.LastUsedAddr.WithZone("eth0")}})
 	// A note that comes late does not turn the time back.
-	touch(map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: a.ID}: {earlier, foreign.LastUsedAddr}})
+	touch(map[grahak.KeyRef]grahak.KeyUse{{Merchant: own, Key: a.ID}: {At: earlier, Addr: foreign.LastUsedAddr}})
 	r.wantEqual("the events", r.MustEvents(own), events)
 	r.wantEqual("the access version", r.MustVersion(), version)
 }
