@@ -359,7 +359,7 @@ func mustReadMerchant(t testing.TB, s sqlstore.Store, m grahak.Merchant) merchan
 // wantContents fails the test unless the store has that in it.
 func wantContents(t testing.TB, want contents, s sqlstore.Store) {
 	t.Helper()
-	if diff := cmp.Diff(want, MustReadAll(t, s), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+	if diff := cmp.Diff(want, MustReadAll(t, s), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 		t.Errorf("the store (-want +got):\n%s", diff)
 	}
 }
