@@ -40,6 +40,17 @@ func TestPostgres(t *testing.T) {
 		}
 		return open(), open
 	})
+	t.Run("requests", func(t *testing.T) {
+		storetest.RunRequests(t, func(t testing.TB) grahak.RequestStore {
+			s := MustOpenPostgres(t, databases.MustTake(t))
+			t.Cleanup(func() {
+				for _, query := range s.Statements() {
+					statements[query] = true
+				}
+			})
+			return s.Requests()
+		})
+	})
 	t.Run("query plans", func(t *testing.T) { checkPostgresPlans(t, databases, statements) })
 	t.Run("one merchant", func(t *testing.T) { checkMerchants(t, statements) })
 	t.Run("portable", func(t *testing.T) { checkPortable(t, statements) })

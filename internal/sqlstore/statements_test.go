@@ -30,11 +30,14 @@ var AcrossMerchants = map[string]string{
 	"SELECT EXISTS (SELECT 1 FROM keysets)": "It tells whether the master key is in use.",
 	"SELECT merchant_id, id, url, types, label, created_at, disabled_at, disabled_for, secret_version, previous_until, cursor, failures, failing_since, resume_at, holder, term, coalesce(": "It is how the pass that sends events to endpoints finds those with something to do.",
 	"SELECT min((SELECT at FROM events AS e WHERE e.merchant_id = w.merchant_id":                                                                                                            "It is a metric.",
+	"SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM request_blocks":                                                                                                                    "The size of the request log is that of all merchants' together: one node looks at it in the background.",
+	"SELECT merchant_id, id, to_at, bytes FROM request_blocks ORDER BY to_at LIMIT":                                                                                                         "It is what is oldest in the request log, whosever it is.",
+	"SELECT merchant_id, node, at FROM request_stats WHERE at < $1 ORDER BY at":                                                                                                             "So are the oldest statistics.",
 }
 
 var (
 	// ofMerchants is the tables whose rows are a merchant's.
-	ofMerchants   = regexp.MustCompile(`\b(customers|events|pending_events|event_chain|lookup_runs|lookup_blocks|client_auth_tokens|idempotency_keys|keysets|ip_list|api_keys|unordered|imports|webhooks|webhook_retries|webhook_attempts|operator_grants|operator_sessions|operator_codes)\b`)
+	ofMerchants   = regexp.MustCompile(`\b(customers|events|pending_events|event_chain|lookup_runs|lookup_blocks|client_auth_tokens|idempotency_keys|keysets|ip_list|api_keys|unordered|imports|webhooks|webhook_retries|webhook_attempts|operator_grants|operator_sessions|operator_codes|request_blocks|request_stats)\b`)
 	namesMerchant = regexp.MustCompile(`\bmerchant_id = \$\d+`)
 	givesMerchant = regexp.MustCompile(`^INSERT INTO \w+ \(merchant_id\b[^)]*\) (VALUES \(|SELECT )\$1\b|^WITH made AS \(INSERT INTO \w+ \(merchant_id\b[^)]*\) VALUES \(\$1\b`)
 )
@@ -144,6 +147,9 @@ INSERT INTO webhook_retries (merchant_id, webhook_id, position, event_id, custom
 	SELECT w.merchant_id, w.id, n, 'evt', convert_to('cst_' || lpad((n % 100)::text, 16, '0'), 'UTF8'), 1, 0, nullif(n % 10, 0) FROM webhooks AS w, generate_series(1, 500) AS n;
 INSERT INTO webhook_attempts (merchant_id, webhook_id, at, event_id, position, attempt, took, status, failure)
 	SELECT w.merchant_id, w.id, n, 'evt', n, 1, 0, 200, '' FROM webhooks AS w, generate_series(1, 2000) AS n;
+INSERT INTO request_blocks (merchant_id, id, from_at, to_at, requests, bytes, filter, content)
+	SELECT id, int8send(n) || id, n, n, 1, 1000, '\x00', decode(repeat('00', 1000), 'hex') FROM merchants, generate_series(1, 1000) AS n;
+INSERT INTO request_stats (merchant_id, at, node, data) SELECT id, n, 'node', decode(repeat('00', 200), 'hex') FROM merchants, generate_series(1, 2880) AS n;
 ANALYZE`
 
 // A page of customers is the one statement whose plan is better for its arguments:
@@ -180,7 +186,7 @@ var (
 	merchantOnly = regexp.MustCompile(`^\(merchant_id = \$\d+\)$`)
 	// grows is the tables that grow with the number of customers. What is pending
 	// is little, but does so while nobody puts it in order.
-	grows = []string{"customers", "events", "event_chain", "lookup_blocks", "client_auth_tokens", "idempotency_keys", "pending_events", "webhook_retries", "webhook_attempts"}
+	grows = []string{"customers", "events", "event_chain", "lookup_blocks", "client_auth_tokens", "idempotency_keys", "pending_events", "webhook_retries", "webhook_attempts", "request_blocks", "request_stats"}
 )
 
 // readsAll is the statements that may read all of a table that grows, by how they
@@ -192,6 +198,8 @@ var readsAll = []string{
 	"DELETE FROM idempotency_keys WHERE (merchant_id, key_index) IN",
 	// It looks at what is pending, as a metric.
 	"SELECT min(at) FROM pending_events",
+	// It reads an index, which has nothing of what the blocks hold.
+	"SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM request_blocks",
 }
 
 // sortsSome is the statements that sort what no index has in order, by how they
