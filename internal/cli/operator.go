@@ -27,13 +27,13 @@ type operatorCmd struct {
 func (operatorCmd) Help() string {
 	return `Operators are people who use the dashboard. At each merchant, or at all, they are owners (who choose the team), admins (who see customers in clear, and manage keys, the IP list and webhooks) or viewers (who see everything but personal data, and change nothing).
 
-  grahak operator create asha --merchant acme --role owner --url https://pay.example.com:8443
+  grahak operator create asha --merchant acme --role owner
   grahak operator create ravi --all-merchants --role viewer`
 }
 
 // whereFlags name the merchants that a role is for.
 type whereFlags struct {
-	Merchant     []string `short:"m" env:"GRAHAK_MERCHANT" placeholder:"ID,..." help:"Ids of the merchants that the role is for, as in grahak merchant list."`
+	Merchant     []string `short:"m" env:"GRAHAK_MERCHANT" placeholder:"ID" help:"Ids of the merchants that the role is for, as in grahak merchant list."`
 	AllMerchants bool     `name:"all-merchants" env:"GRAHAK_ALL_MERCHANTS" help:"The role is for all merchants, those to come too."`
 }
 
@@ -119,7 +119,7 @@ type operatorCreateCmd struct {
 func (operatorCreateCmd) Help() string {
 	return `The code that it prints is for the person, who opens /dashboard/setup with it, chooses a password, sets up an authenticator and gets recovery codes. Names are written into events, which never change, so they should not say who somebody is.
 
-  grahak operator create asha --merchant acme --url https://pay.example.com:8443
+  grahak operator create asha --merchant acme --url https://pay.example.com
 
 The first operator needs the master key that the server runs with.`
 }
