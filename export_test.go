@@ -116,3 +116,6 @@ func Percentile(part float64, durations ...time.Duration) time.Duration {
 	}
 	return l.percentile(part)
 }
+
+// FlushRequests writes the requests that are pending.
+func (s *Service) FlushRequests(ctx context.Context) error { return s.requests.flush(ctx) }

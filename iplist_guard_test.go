@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"grahak"
-	"grahak/internal/storetest"
 )
 
 // mustGuardRig returns a rig with a request log, of whose background work nothing runs:
@@ -15,7 +14,7 @@ import (
 func mustGuardRig(tb testing.TB) *rig {
 	tb.Helper()
 	r := MustMerchantRig(tb)
-	r.Service = MustService(tb, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Requests: new(storetest.Requests)})
+	r.Service = MustService(tb, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Requests: MustOpenRequests(tb)})
 	return r
 }
 

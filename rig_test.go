@@ -101,6 +101,17 @@ func MustService(tb testing.TB, cfg grahak.Config) *grahak.Service {
 	return s
 }
 
+// MustOpenRequests returns an empty request log.
+func MustOpenRequests(tb testing.TB) *sqlstore.Requests {
+	tb.Helper()
+	requests, err := sqlstore.OpenRequests(filepath.Join(tb.TempDir(), "requests.db"), discard)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = requests.Close() })
+	return requests
+}
+
 var discard = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // operator is who works on merchant m from the command line.

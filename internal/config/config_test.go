@@ -22,6 +22,7 @@ func server() config.Server {
 		OpsListen:          "127.0.0.1:8081",
 		DefaultCountryCode: "91",
 		IdempotencyKeep:    24 * time.Hour,
+		RequestsSize:       1 << 30,
 		EventsCatchUp:      90 * day,
 		EventsKeep:         396 * day,
 		MaxConnections:     1,

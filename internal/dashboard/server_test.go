@@ -24,7 +24,6 @@ import (
 	"grahak/internal/dashboard"
 	"grahak/internal/seal"
 	"grahak/internal/sqlstore"
-	"grahak/internal/storetest"
 	"grahak/internal/telemetry"
 	"grahak/internal/testkit"
 	"grahak/internal/web"
@@ -77,10 +76,15 @@ func MustServe(tb testing.TB) *site {
 	if _, err := s.store.MasterKeyID(tb.Context(), master.ID()); err != nil {
 		tb.Fatal(err)
 	}
+	requests, err := sqlstore.OpenRequests(filepath.Join(tb.TempDir(), "requests.db"), logger)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = requests.Close() })
 	s.service, err = grahak.NewService(grahak.Config{
 		Store: s.store, Sealer: seal.New(master, s.store), Clock: s.clock, Logger: logger,
 		Courier:  webhook.New(webhook.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"}),
-		Requests: new(storetest.Requests),
+		Requests: requests,
 	})
 	if err != nil {
 		tb.Fatal(err)

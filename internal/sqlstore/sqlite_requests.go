@@ -62,6 +62,7 @@ type requestFile struct {
 	// opened first.
 	writer, reader chan *sqliteConn
 	begun          atomic.Int64 // counts how often the file was begun anew
+	closed         atomic.Bool
 }
 
 // OpenRequests opens the request log in the file at path, and makes it where there is
@@ -83,19 +84,24 @@ func OpenRequests(path string, log *slog.Logger) (*Requests, error) {
 	return &Requests{requestLog: requestLog{f}, file: f}, nil
 }
 
-// Close closes the file. Calls after it do not return before their context ends.
+// Close closes the file. Calls after it fail.
 func (r *Requests) Close() error {
+	r.file.closed.Store(true)
 	var err error
-	for _, c := range []*sqliteConn{<-r.file.reader, <-r.file.writer} {
-		if c != nil {
+	for _, of := range []chan *sqliteConn{r.file.reader, r.file.writer} {
+		if c := <-of; c != nil {
 			err = errors.Join(err, c.close())
 		}
+		of <- nil
 	}
 	return err
 }
 
 // connect opens a connection, and makes the file and its tables if they are not there.
 func (f *requestFile) connect() (_ *sqliteConn, err error) {
+	if f.closed.Load() {
+		return nil, errClosed
+	}
 	file, err := os.OpenFile(f.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
