@@ -219,7 +219,7 @@ func copyTail(t *testing.T, c copyTest) {
 			t.Errorf("merchant %s has %d events and %d pending ones, of %d and %d", m.Merchant.ID, len(m.Events), len(m.Pending), len(before.Events), len(before.Pending))
 		}
 		m.Events, m.Pending, m.Chain = before.Events, before.Pending, before.Chain
-		if diff := cmp.Diff(before, m, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+		if diff := cmp.Diff(before, m, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 			t.Errorf("after all events were ordered (-want +got):\n%s", diff)
 		}
 	}
