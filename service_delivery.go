@@ -3,6 +3,7 @@ package grahak
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // WebhookHeader is a header of a message to an endpoint.
@@ -34,7 +35,7 @@ const deliveryLines = 2_000
 // WebhookDelivery returns how the event at a position was delivered to an endpoint.
 // What receivers answered is not kept but for its status, because it may hold personal
 // data. Viewers may. Codes: [CodeWebhookNotFound]; [CodeInvalidWebhook] if there is no
-// such event any more; [CodeUnavailable] for a service without a [Courier].
+// such event any more, or it is none that the endpoint is sent; [CodeUnavailable] for a service without a [Courier].
 func (s *Service) WebhookDelivery(ctx context.Context, c Caller, id WebhookID, position int64) (WebhookDelivery, error) {
 	if err := c.may(scopeViewer); err != nil {
 		return WebhookDelivery{}, err
@@ -49,6 +50,9 @@ func (s *Service) WebhookDelivery(ctx context.Context, c Caller, id WebhookID, p
 	}
 	if len(events) == 0 || events[0].Position != position {
 		return WebhookDelivery{}, Errorf(CodeInvalidWebhook, "The merchant has no event at the position %d, or it is no longer kept.", position)
+	}
+	if !slices.Contains(w.Types, events[0].Type) {
+		return WebhookDelivery{}, Errorf(CodeInvalidWebhook, "The event at the position %d is of the type %s, which this webhook is never sent.", position, events[0].Type)
 	}
 	d := WebhookDelivery{Webhook: w, Event: events[0]}
 	log, err := s.store.WebhookLog(ctx, c.Merchant, id, false, deliveryLines)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"net/url"
-	"strconv"
 	"strings"
+	"time"
 
 	"grahak"
 	"grahak/internal/api"
@@ -51,21 +51,26 @@ func (s *Server) facts() []dashboard.Fact {
 		if n == 0 {
 			return "any number"
 		}
-		return strconv.Itoa(n) + " " + per
+		return dashboard.Number(int64(n)) + " " + per
 	}
 	engine := "SQLite, in the data folder"
 	if s.cfg.Postgres() {
 		engine = "PostgreSQL"
 	}
+	requests := "not at all"
+	if s.cfg.RequestsKeep > 0 {
+		requests = dashboard.Lasting(time.Duration(s.cfg.RequestsKeep)) + ", and at most " + s.cfg.RequestsSize.String()
+	}
 	return []dashboard.Fact{
 		{Name: "Database", Value: engine},
-		{Name: "Events are kept", Value: s.cfg.EventsKeep.String()},
-		{Name: "GET /events shows them", Value: s.cfg.EventsCatchUp.String()},
-		{Name: "Idempotency keys are kept", Value: s.cfg.IdempotencyKeep.String()},
+		{Name: "Events are kept", Value: dashboard.Lasting(time.Duration(s.cfg.EventsKeep))},
+		{Name: "GET /events shows them", Value: dashboard.Lasting(time.Duration(s.cfg.EventsCatchUp))},
+		{Name: "The request log is kept", Value: requests},
+		{Name: "Idempotency keys are kept", Value: dashboard.Lasting(s.cfg.IdempotencyKeep)},
 		{Name: "Requests of a key", Value: rate(s.cfg.RateLimitKey, "a second")},
 		{Name: "Requests of a merchant", Value: rate(s.cfg.RateLimitMerchant, "a second")},
 		{Name: "Failed authentications of an address", Value: rate(s.cfg.RateLimitFailed, "a minute")},
-		{Name: "Country code of customers without one", Value: s.cfg.DefaultCountryCode},
+		{Name: "Country code of customers without one", Value: "+" + s.cfg.DefaultCountryCode},
 	}
 }
 

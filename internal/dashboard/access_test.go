@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -230,7 +231,12 @@ func (s *site) fresh(tb testing.TB, name string) string {
 	case "{customer}":
 		return string(s.MustCustomer(tb))
 	case "{position}":
-		return "1"
+		s.MustCustomer(tb)
+		events, err := s.store.Events(tb.Context(), acme, 0, 100_000)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return strconv.FormatInt(events[len(events)-1].Position, 10)
 	}
 	return "unknown"
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // chart is quantities over time, drawn as bars upon each other or as lines.
@@ -31,14 +32,14 @@ type series struct {
 	Colour int
 }
 
-// The drawing's sizes. It is stretched to the width of its card.
+// The drawing's height and what is above and below the plot in it, in pixels. Across, all
+// is in hundredths of the width there is, so that texts have the size of texts.
 const (
-	chartWidth, chartHeight = 640, 200
-	chartLeft, chartRight   = 52, 8
-	chartTop, chartBottom   = 8, 24
-	plotWidth               = chartWidth - chartLeft - chartRight
-	plotHeight              = chartHeight - chartTop - chartBottom
-	maxBars                 = 100 // more are put together, so that a page stays small
+	chartHeight = 190
+	chartTop    = 8
+	chartBottom = 24
+	plotHeight  = chartHeight - chartTop - chartBottom
+	maxBars     = 60 // more are put together, so that each can be told from the next
 )
 
 func (c chart) format(v float64) string {
@@ -118,29 +119,51 @@ func (c chart) together() chart {
 	return out
 }
 
-// SVG draws the chart.
-func (c chart) SVG() template.HTML {
+// Say is the chart for those who do not see it.
+func (c chart) Say() string { return c.Title + ". " + c.Text }
+
+// scale returns the steps of the values' axis and what places a value on it.
+func (c chart) scale() (step, top float64, y func(float64) float64) {
+	peak := c.Peak()
+	step = niceStep(peak, !c.Lines)
+	top = step * max(1, math.Ceil(peak/step))
+	return step, top, func(v float64) float64 { return chartTop + plotHeight*(1-v/top) }
+}
+
+// Scale draws the values' axis, which stands beside the plot.
+func (c chart) Scale() template.HTML {
+	c = c.together()
+	step, top, y := c.scale()
+	longest := 0
+	var texts strings.Builder
+	for v := 0.0; v <= top*1.001; v += step {
+		text := c.format(v)
+		longest = max(longest, utf8.RuneCountInString(text))
+		fmt.Fprintf(&texts, `<text x="100%%" y="%s" text-anchor="end">%s</text>`, coord(y(v)+4), html.EscapeString(text))
+	}
+	//nolint:gosec // Texts were escaped; the rest is numbers.
+	return template.HTML(fmt.Sprintf(`<svg class="scale" width="%d" height="%d" aria-hidden="true" focusable="false">%s</svg>`, 7*longest, chartHeight, texts.String()))
+}
+
+// Plot draws the chart, as wide as it is let.
+func (c chart) Plot() template.HTML {
 	c = c.together()
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, chartWidth, chartHeight, html.EscapeString(c.Title+". "+c.Text))
-	step := niceStep(c.Peak(), !c.Lines)
-	top := step * max(1, math.Ceil(c.Peak()/step))
-	y := func(v float64) float64 { return chartTop + plotHeight*(1-v/top) }
+	fmt.Fprintf(&b, `<svg class="plot" width="100%%" height="%d" aria-hidden="true" focusable="false">`, chartHeight)
+	step, top, y := c.scale()
 	for v := 0.0; v <= top*1.001; v += step {
 		class := "rule"
 		if v == 0 {
 			class = "axis"
 		}
-		fmt.Fprintf(&b, `<path class="%s" d="M%d %sH%d"/><text x="%d" y="%s" text-anchor="end">%s</text>`,
-			class, chartLeft, coord(y(v)), chartWidth-chartRight, chartLeft-6, coord(y(v)+4), html.EscapeString(c.format(v)))
+		fmt.Fprintf(&b, `<line class="%s" x2="100%%" y1="%[2]s" y2="%[2]s"/>`, class, coord(y(v)))
 	}
 	if n := len(c.Times); n > 0 {
-		c.timeAxis(&b, float64(plotWidth)/float64(n))
+		c.timeAxis(&b)
 		if c.Lines {
 			c.drawLines(&b, y)
-		} else {
-			c.drawBars(&b, y)
 		}
+		c.drawSteps(&b, y)
 	}
 	b.WriteString(`</svg>`)
 	return template.HTML(b.String()) //nolint:gosec // Texts were escaped; the rest is numbers.
@@ -150,24 +173,36 @@ func coord(v float64) string {
 	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0")
 }
 
-// timeAxis writes at most six times below the plot, whose steps are width apart.
-func (c chart) timeAxis(b *strings.Builder, width float64) {
+// part returns a place across the plot: i of n steps from the left, in hundredths.
+func part(i float64, n int) string {
+	return strconv.FormatFloat(i*100/float64(n), 'f', 2, 64)
+}
+
+// timeAxis writes at most six times below the plot, the newest step's among them.
+func (c chart) timeAxis(b *strings.Builder) {
 	form := "2 Jan"
 	if c.Step*time.Duration(len(c.Times)) <= 48*time.Hour {
 		form = "15:04"
 	}
-	every := max(1, (len(c.Times)+5)/6)
-	for i := 0; i < len(c.Times); i += every {
-		fmt.Fprintf(b, `<text x="%s" y="%d">%s</text>`, coord(chartLeft+float64(i)*width), chartHeight-6, c.Times[i].UTC().Format(form))
+	n := len(c.Times)
+	every := max(1, (n+5)/6)
+	for i := n - 1; i >= 0; i -= every {
+		x, anchor := part(float64(i)+.5, n), "middle"
+		if i == n-1 {
+			x, anchor = "100", "end"
+		} else if i*20 < n {
+			x, anchor = "0", "start"
+		}
+		fmt.Fprintf(b, `<text x="%s%%" y="%d" text-anchor="%s">%s</text>`, x, chartHeight-6, anchor, c.Times[i].UTC().Format(form))
 	}
 }
 
-func (c chart) drawBars(b *strings.Builder, y func(float64) float64) {
-	width := float64(plotWidth) / float64(len(c.Times))
+// drawSteps draws what there is in each step, and says it to who points there.
+func (c chart) drawSteps(b *strings.Builder, y func(float64) float64) {
+	n := len(c.Times)
 	for i, at := range c.Times {
-		x := chartLeft + float64(i)*width
 		var said []string
-		var bars strings.Builder
+		var marks strings.Builder
 		sum := 0.0
 		for _, s := range c.Series {
 			v := s.Values[i]
@@ -175,23 +210,34 @@ func (c chart) drawBars(b *strings.Builder, y func(float64) float64) {
 				continue
 			}
 			said = append(said, s.Name+": "+c.format(v))
+			if c.Lines {
+				// A step without neighbours is no line, and the newest is looked for.
+				if i == n-1 || (i == 0 || s.Values[i-1] == 0) && s.Values[i+1] == 0 {
+					fmt.Fprintf(&marks, `<circle class="c%d" cx="%s%%" cy="%s" r="3.5"/>`, s.Colour, part(float64(i)+.5, n), coord(y(v)))
+				}
+				continue
+			}
 			from := y(sum)
 			sum += v
 			height := max(1, from-y(sum)) // so that one among thousands is seen
-			fmt.Fprintf(&bars, `<rect class="c%d" x="%s" y="%s" width="%s" height="%s"/>`, s.Colour, coord(x+width*.1), coord(from-height), coord(width*.8), coord(height))
+			fmt.Fprintf(&marks, `<rect class="c%d" x="%s%%" y="%s" width="%s%%" height="%s"/>`,
+				s.Colour, part(float64(i)+.1, n), coord(from-height), part(.8, n), coord(height))
 		}
 		if said == nil {
 			continue
 		}
-		fmt.Fprintf(b, `<g><title>%s UTC&#10;%s</title><rect class="hit" x="%s" y="%d" width="%s" height="%d"/>%s</g>`,
-			at.UTC().Format(minuteForm), html.EscapeString(strings.Join(said, "\n")), coord(x), chartTop, coord(width), plotHeight, bars.String())
+		fmt.Fprintf(b, `<g><title>%s UTC&#10;%s</title><rect class="hit" x="%s%%" y="%d" width="%s%%" height="%d"/>%s</g>`,
+			at.UTC().Format(minuteForm), html.EscapeString(strings.Join(said, "\n")), part(float64(i), n), chartTop, part(1, n), plotHeight, marks.String())
 	}
 }
 
+// drawLines draws lines between neighbouring steps. Their drawing is stretched to the
+// width of the plot, and the lines' own width is not.
 func (c chart) drawLines(b *strings.Builder, y func(float64) float64) {
-	width := float64(plotWidth) / float64(len(c.Times))
+	n := len(c.Times)
+	fmt.Fprintf(b, `<svg width="100%%" height="%[1]d" viewBox="0 0 100 %[1]d" preserveAspectRatio="none">`, chartHeight)
 	for _, s := range c.Series {
-		fmt.Fprintf(b, `<path class="line c%d" d="`, s.Colour)
+		fmt.Fprintf(b, `<path class="line c%d" vector-effect="non-scaling-stroke" d="`, s.Colour)
 		pen := "M"
 		for i, v := range s.Values {
 			// Nothing was measured where there is nothing.
@@ -199,15 +245,12 @@ func (c chart) drawLines(b *strings.Builder, y func(float64) float64) {
 				pen = "M"
 				continue
 			}
-			x := chartLeft + (float64(i)+.5)*width
-			fmt.Fprintf(b, "%s%s %s", pen, coord(x), coord(y(v)))
-			if pen == "M" {
-				b.WriteString("h.1") // so that a single step is a dot
-			}
+			fmt.Fprintf(b, "%s%s %s", pen, part(float64(i)+.5, n), coord(y(v)))
 			pen = "L"
 		}
 		b.WriteString(`"/>`)
 	}
+	b.WriteString(`</svg>`)
 }
 
 // tableRow is a step of charts in numbers.

@@ -62,7 +62,7 @@ type Config struct {
 	Clock grahak.Clock
 }
 
-// Fact is a setting and its value, for people.
+// Fact is a setting and its value, for people: see [Number] and [Lasting].
 type Fact struct{ Name, Value string }
 
 // Edge answers requests for pages. It implements [web.Edge] and is safe for concurrent

@@ -66,14 +66,18 @@ func TestHomeCharts(t *testing.T) {
 	if stats[0] != "1" || stats[1] != "9" || stats[3] != "3" {
 		t.Errorf("the figures are %q", stats)
 	}
-	if got := page.attr(".chart svg", "aria-label"); got != "Requests. 12 requests, 3 of them with a client's error and 0 with a server's." {
+	if got := page.attr(".chart [role=img]", "aria-label"); got != "Requests. 12 requests, 3 of them with a client's error and 0 with a server's." {
 		t.Errorf("the chart is called %q", got)
 	}
-	if got := page.all(".chart svg[role=img]"); len(got) != 3 {
+	if got := page.all(".chart [role=img]:has(svg.scale):has(svg.plot)"); len(got) != 3 {
 		t.Errorf("%d charts are drawn", len(got))
 	}
 	if len(page.all(".chart g rect.c1")) == 0 || len(page.all(".chart g rect.c3")) == 0 || page.attr(".chart path.line", "d") == "" {
 		t.Error("there are no bars or lines")
+	}
+	// A step without neighbours is a dot, as is the newest.
+	if got := page.all(".chart circle[r='3.5']"); len(got) != 3 {
+		t.Errorf("%d dots are drawn", len(got))
 	}
 	if len(page.all(".chart details tbody tr")) == 0 {
 		t.Error("there are no figures")

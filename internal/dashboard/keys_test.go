@@ -2,6 +2,7 @@ package dashboard_test
 
 import (
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +142,26 @@ func TestRotateAndRevokeKey(t *testing.T) {
 	wantEqual(t, "the new key after", false, s.opens(t, next))
 	b.Get(t, "/dashboard/m/acme/keys/key_unknown/revoke").want(t, http.StatusNotFound)
 	b.Post(t, "/dashboard/m/acme/keys/key_unknown/revoke").want(t, http.StatusNotFound)
+}
+
+// When a key was last used shows with the address that it was used from, if that is known.
+func TestKeyUse(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	at := s.clock.Now()
+	far, _ := s.mustKey(t, grahak.KeySpec{Label: "far"})
+	near, _ := s.mustKey(t, grahak.KeySpec{Label: "near"})
+	s.mustKey(t, grahak.KeySpec{Label: "never"})
+	err := s.store.TouchKeys(t.Context(), map[grahak.KeyRef]grahak.KeyUse{
+		{Merchant: acme, Key: far.ID}:  {At: at, Addr: netip.MustParseAddr("2001:db8::7")},
+		{Merchant: acme, Key: near.ID}: {At: at},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := s.MustEnter(t, "vik", grahak.RoleViewer).Get(t, "/dashboard/m/acme/keys").want(t, http.StatusOK)
+	when := at.UTC().Format(time.DateTime) + " UTC"
+	wantEqual(t, "the last uses", []string{"–", when, when + " from 2001:db8::7"}, page.all("td[data-label='Last used']"))
 }
 
 // Keys that end soon and those that nobody uses are told of.

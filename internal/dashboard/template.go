@@ -188,6 +188,29 @@ func num(n any) string {
 	return sign + digits
 }
 
+// Number is a whole number for people: 50,000.
+func Number(n int64) string { return num(n) }
+
+// Lasting is a time for people: 24 hours, 90 days. One of two days and more that is whole
+// days is in days, and one that is not whole minutes is as Go writes it.
+func Lasting(d time.Duration) string {
+	for _, u := range []struct {
+		name  string
+		time  time.Duration
+		least time.Duration
+	}{{"day", 24 * time.Hour, 48 * time.Hour}, {"hour", time.Hour, time.Hour}, {"minute", time.Minute, time.Minute}} {
+		n := d / u.time
+		switch {
+		case d < u.least || d%u.time != 0:
+		case n == 1:
+			return "1 " + u.name
+		default:
+			return num(int64(n)) + " " + u.name + "s"
+		}
+	}
+	return d.String()
+}
+
 // took shows a duration with the unit that suits it.
 func took(d time.Duration) string {
 	switch {

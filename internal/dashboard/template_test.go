@@ -57,11 +57,13 @@ func TestNumbers(t *testing.T) {
 	got := []string{
 		num(0), num(12), num(999), num(1000), num(int64(1234567)), num(-1000), num(int32(-999999)),
 		took(0), took(950 * time.Microsecond), took(1500 * time.Microsecond), took(42 * time.Millisecond), took(2500 * time.Millisecond),
+		Lasting(0), Lasting(90 * time.Second), Lasting(time.Minute), Lasting(90 * time.Minute), Lasting(time.Hour), Lasting(24 * time.Hour), Lasting(36 * time.Hour), Lasting(48 * time.Hour), Lasting(2000 * 24 * time.Hour), Number(50_000),
 		span(0), span(1500 * time.Millisecond), span(90 * time.Second), span(91 * time.Second), span(15 * time.Minute),
 	}
 	want := []string{
 		"0", "12", "999", "1,000", "1,234,567", "−1,000", "−999,999",
 		"0 µs", "950 µs", "1.5 ms", "42 ms", "2.5 s",
+		"0s", "1m30s", "1 minute", "90 minutes", "1 hour", "24 hours", "36 hours", "2 days", "2,000 days", "50,000",
 		"1 s", "2 s", "90 s", "2 min", "15 min",
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -87,10 +87,9 @@ type deliveryRow struct {
 type deliveryView struct {
 	place
 	grahak.WebhookDelivery
-	Path     string
-	Log      []deliveryRow
-	Message  copyable
-	Customer bool
+	Path    string
+	Log     []deliveryRow
+	Message copyable
 }
 
 func newWebhookRow(w grahak.Webhook, head int64, now time.Time) webhookRow {
@@ -360,8 +359,7 @@ func showDelivery(p *page) error {
 	}
 	view := deliveryView{
 		place: p.place(), WebhookDelivery: d, Path: p.webhookPath(d.Webhook.ID),
-		Message:  copyable{Label: "body", Text: d.Request.Body},
-		Customer: slices.Contains(grahak.WebhookTypes(), d.Event.Type),
+		Message: copyable{Label: "body", Text: d.Request.Body},
 	}
 	for _, a := range d.Attempts {
 		view.Log = append(view.Log, newDeliveryRow(a))

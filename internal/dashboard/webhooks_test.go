@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -151,6 +152,14 @@ func TestWebhook(t *testing.T) {
 	wantEqual(t, "the event that is resent", got.header.Get("Webhook-Id"), again.header.Get("Webhook-Id"))
 	b.until(t, path, func(r *reply) bool { return len(r.all("tbody tr")) == 2 })
 	b.Get(t, path+"/events/99999").want(t, http.StatusNotFound)
+	// Events that are never sent to it have no page there.
+	for _, e := range s.mustEvents(t) {
+		status := http.StatusNotFound
+		if e.Type == grahak.EventCustomerCreated {
+			status = http.StatusOK
+		}
+		b.Get(t, path+"/events/"+strconv.FormatInt(e.Position, 10)).want(t, status)
+	}
 	b.Get(t, path+"/events/zero").want(t, http.StatusNotFound)
 	b.Get(t, "/dashboard/m/acme/webhooks/whe_unknown").want(t, http.StatusNotFound)
 }
