@@ -42,6 +42,10 @@ bench: ## Compare with an empty net/http handler (6 minutes); see bench/README.m
 bench-growth: ## Compare a small with a large store (13 minutes); see bench/README.md.
 	go run ./bench -growth
 
+.PHONY: bench-dashboard
+bench-dashboard: ## Measure the dashboard's pages beside a million customers (4 minutes); see bench/README.md.
+	go run ./bench -dashboard
+
 .PHONY: bench-postgres
 bench-postgres: ## Compare with pgbench on PostgreSQL (12 minutes); see bench/README.md.
 	go run ./bench -postgres
