@@ -30,11 +30,15 @@ func TestAuthenticate(t *testing.T) {
 	rivalKey, rivalSecret := r.MustKey(t, rival, grahak.KeySpec{})
 	known := grahak.Access{
 		Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeRead},
-		KeyID:  key.ID,
-		IP:     grahak.IPVerdict{Mode: grahak.IPModeOff},
+		KeyID:  key.ID, KeyMerchant: acme,
+		IP: grahak.IPVerdict{Mode: grahak.IPModeOff},
 	}
 	refused := func(id grahak.KeyID, why grahak.Refusal) grahak.Access {
-		return grahak.Access{KeyID: id, Refusal: why}
+		access := grahak.Access{KeyID: id, Refusal: why}
+		if id != "" {
+			access.KeyMerchant = acme
+		}
+		return access
 	}
 	for _, c := range []struct {
 		name string
@@ -46,8 +50,8 @@ func TestAuthenticate(t *testing.T) {
 		{"the key and its merchant", grahak.Credential{Key: secret, Merchant: "acme"}, known, ""},
 		{"another merchant's key", grahak.Credential{Key: rivalSecret}, grahak.Access{
 			Caller: grahak.Caller{Merchant: rival, Actor: string(rivalKey.ID), Scope: grahak.ScopeWrite},
-			KeyID:  rivalKey.ID,
-			IP:     grahak.IPVerdict{Mode: grahak.IPModeOff},
+			KeyID:  rivalKey.ID, KeyMerchant: rival,
+			IP: grahak.IPVerdict{Mode: grahak.IPModeOff},
 		}, ""},
 		{"the key and another merchant", grahak.Credential{Key: secret, Merchant: "rival"}, refused(key.ID, grahak.RefusalOtherMerchant), grahak.CodeInvalidAPIKey},
 		{"the key and an unknown merchant", grahak.Credential{Key: secret, Merchant: "nobody"}, refused(key.ID, grahak.RefusalOtherMerchant), grahak.CodeInvalidAPIKey},
@@ -123,7 +127,7 @@ func TestRefusals(t *testing.T) {
 			}
 			access, err = r.Authenticate(t.Context(), cred)
 			wantCode(t, err, grahak.CodeInvalidAPIKey)
-			diff(t, "the outcome", grahak.Access{KeyID: key.ID, Refusal: c.want}, access)
+			diff(t, "the outcome", grahak.Access{KeyID: key.ID, KeyMerchant: acme, Refusal: c.want}, access)
 			// Clients are not told which of the reasons it was.
 			diff(t, "what the client is told", "The API key is not valid.", err.Error())
 		})

@@ -65,7 +65,7 @@ func TestRequestPages(t *testing.T) {
 		// Enough for several blocks, of which small ones are merged.
 		for i := range 700 {
 			record := grahak.RequestRecord{
-				At: r.clock.Now(), RequestID: fmt.Sprintf("req-%04d", i), Merchant: acme, Key: "key_1",
+				At: r.clock.Now().Truncate(time.Microsecond), RequestID: fmt.Sprintf("req-%04d", i), Merchant: acme, Key: "key_1",
 				Method: "GET", Route: "/customers/{id}", Status: 200, Took: time.Millisecond, Addr: netip.MustParseAddr("203.0.113.7"),
 			}
 			if i%5 == 0 {
@@ -216,6 +216,11 @@ func TestDroppedRequests(t *testing.T) {
 	if err := r.FlushRequests(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// However many came in at one moment, pages have an end.
+	if found, pages := allPages(t, r, grahak.RequestQuery{Limit: 10, Status: 500}); len(found) > 0 || pages > 3 {
+		t.Errorf("%d pages have %d requests that failed", pages, len(found))
+	}
+	r.clock.Advance(time.Second)
 	note("the last")
 	page, err := r.Requests(t.Context(), operator(acme), grahak.RequestQuery{Limit: 1})
 	if err != nil || len(page.Requests) != 1 || r.DroppedRequests() != dropped {

@@ -132,9 +132,9 @@ func (r *requestScan) run(ctx context.Context) (RequestPage, error) {
 }
 
 // enough reports whether the page is full, or has cost enough, when all that came in
-// after reach was looked at.
+// after reach was looked at. However much it costs, it comes further than the page before.
 func (r *requestScan) enough(reach time.Time) bool {
-	if r.scanned >= maxRequestScan || r.heads >= maxRequestHeads {
+	if (r.scanned >= maxRequestScan || r.heads >= maxRequestHeads) && reach.Before(r.behind.At) {
 		return true
 	}
 	certain := 0

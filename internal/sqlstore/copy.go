@@ -106,7 +106,8 @@ const copiedEvent = `type, subject, revision, changed, actor, request_id, at`
 const chainEnd = `coalesce((SELECT last_position FROM event_chain WHERE merchant_id = %s ORDER BY first_position DESC LIMIT 1), 0)`
 
 // copyTables are the tables to copy but for instance, which comes last because a
-// database with a row in it is a store.
+// database with a row in it is a store. The request log is not copied: on SQLite it is a
+// file of its own, and nothing depends on it.
 //
 // On SQLite the writer gives events their positions. On PostgreSQL an event has one
 // once it is in the chain, so those behind the chain's end become pending events
