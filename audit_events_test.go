@@ -59,3 +59,53 @@ func TestEventsAreChosen(t *testing.T) {
 	wantCode(t, r.Events(t.Context(), caller(acme, grahak.ScopeWrite), grahak.EventQuery{}, none), grahak.CodeInsufficientScope)
 	wantCode(t, r.Events(t.Context(), operator("nobody"), grahak.EventQuery{}, none), grahak.CodeMerchantNotFound)
 }
+
+// What an operator does that changes no customer, key or list leaves an event, too, with
+// who it was; what is refused, or finds nothing to do, leaves none.
+func TestDeedsAreEvents(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	c := r.MustCreate(t, acme, person("first"))
+	r.MustCreate(t, acme, person("second"))
+	w, _, err := r.CreateWebhook(t.Context(), operator(acme), grahak.WebhookSpec{URL: "https://hooks.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(r.MustEvents(t, acme))
+	asha := grahak.Operator(acme, "operator:asha")
+	asha.RequestID = "request-1"
+	replay := func(of grahak.WebhookReplay, n int, code grahak.Code) {
+		t.Helper()
+		got, err := r.ReplayWebhook(t.Context(), asha, w.ID, of)
+		wantCode(t, err, code)
+		diff(t, "events that are sent again", n, got)
+	}
+	replay(grahak.WebhookReplay{GivenUp: true}, 0, "")
+	replay(grahak.WebhookReplay{From: 2, To: 1}, 0, grahak.CodeInvalidWebhook)
+	replay(grahak.WebhookReplay{From: 1, To: 100}, 2, "")
+	if _, err := r.TestWebhook(t.Context(), asha, w.ID, new(receivers)); err != nil {
+		t.Fatal(err)
+	}
+	// An export is one event, however many pages it has.
+	_, next, err := r.ExportCustomers(t.Context(), asha, "", 1)
+	wantCode(t, err, "")
+	diff(t, "the next page", c.ID, next)
+	_, _, err = r.ExportCustomers(t.Context(), asha, next, 1)
+	wantCode(t, err, "")
+	_, _, err = r.ExportCustomers(t.Context(), caller(acme, grahak.ScopeWrite), "", 1)
+	wantCode(t, err, grahak.CodeInsufficientScope)
+
+	type deed struct {
+		Type               grahak.EventType
+		Subject, By, Asked string
+	}
+	var got []deed
+	for _, e := range r.MustEvents(t, acme)[before:] {
+		got = append(got, deed{e.Type, e.Subject, e.Actor, e.RequestID})
+	}
+	diff(t, "what is recorded", []deed{
+		{grahak.EventWebhookReplayed, string(w.ID), "operator:asha", "request-1"},
+		{grahak.EventWebhookTested, string(w.ID), "operator:asha", "request-1"},
+		{grahak.EventCustomersExported, "", "operator:asha", "request-1"},
+	}, got)
+}

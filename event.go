@@ -19,15 +19,18 @@ const (
 	// data: no change, so it has no revision. Merchants and their endpoints are not
 	// told of it.
 	EventCustomerRevealed EventType = "customer.revealed"
-	EventMerchantCreated  EventType = "merchant.created"
-	EventMerchantDisabled EventType = "merchant.disabled"
-	EventKeyCreated       EventType = "api_key.created"
-	EventKeyImported      EventType = "api_key.imported"
-	EventKeyRevoked       EventType = "api_key.revoked"
-	EventKeyRotated       EventType = "api_key.rotated"
-	EventIPEntryAdded     EventType = "ip_list.entry_added"
-	EventIPEntryRemoved   EventType = "ip_list.entry_removed"
-	EventIPModeChanged    EventType = "ip_list.mode_changed"
+	// EventCustomersExported is of an operator who was given all customers of the
+	// merchant in clear. It has no subject.
+	EventCustomersExported EventType = "customers.exported"
+	EventMerchantCreated   EventType = "merchant.created"
+	EventMerchantDisabled  EventType = "merchant.disabled"
+	EventKeyCreated        EventType = "api_key.created"
+	EventKeyImported       EventType = "api_key.imported"
+	EventKeyRevoked        EventType = "api_key.revoked"
+	EventKeyRotated        EventType = "api_key.rotated"
+	EventIPEntryAdded      EventType = "ip_list.entry_added"
+	EventIPEntryRemoved    EventType = "ip_list.entry_removed"
+	EventIPModeChanged     EventType = "ip_list.mode_changed"
 	// EventSealRotated is a new sealing key, EventSealRetired the end of the
 	// older ones, EventSealRewrapped a new master key over them. The subject of
 	// the first two is the key's version, of the third the master key's id.
@@ -39,6 +42,8 @@ const (
 	EventWebhookDisabled      EventType = "webhook.disabled"
 	EventWebhookEnabled       EventType = "webhook.enabled"
 	EventWebhookSecretRotated EventType = "webhook.secret_rotated"
+	EventWebhookReplayed      EventType = "webhook.replayed"
+	EventWebhookTested        EventType = "webhook.tested"
 	// The subject of these is the operator, "name:role" of the first.
 	EventRoleSet                   EventType = "operator.role_set"
 	EventRoleRemoved               EventType = "operator.role_removed"
@@ -57,6 +62,22 @@ const (
 	// EventWebhookTest is only ever sent, and never stored.
 	EventWebhookTest EventType = "webhook.test"
 )
+
+// EventTypes returns all types of events that are stored.
+func EventTypes() []EventType {
+	return []EventType{
+		EventCustomerCreated, EventCustomerUpdated, EventCustomerErased, EventCustomerRevealed, EventCustomersExported,
+		EventMerchantCreated, EventMerchantDisabled,
+		EventKeyCreated, EventKeyImported, EventKeyRevoked, EventKeyRotated,
+		EventIPEntryAdded, EventIPEntryRemoved, EventIPModeChanged,
+		EventSealRotated, EventSealRetired, EventSealRewrapped,
+		EventWebhookCreated, EventWebhookDisabled, EventWebhookEnabled, EventWebhookSecretRotated, EventWebhookReplayed, EventWebhookTested,
+		EventRoleSet, EventRoleRemoved,
+		EventOperatorCreated, EventOperatorSetUp, EventOperatorReset, EventOperatorDisabled, EventOperatorEnabled, EventOperatorUnlocked,
+		EventOperatorLoggedIn, EventOperatorLockedOut, EventOperatorPasswordChanged, EventOperatorRecoveryCodeUsed, EventOperatorRecoveryCodesMade,
+		EventOperatorSessionsEnded,
+	}
+}
 
 // AboutCustomer reports whether the subject of such events is a customer.
 func (t EventType) AboutCustomer() bool { return strings.HasPrefix(string(t), "customer.") }

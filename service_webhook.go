@@ -106,8 +106,9 @@ func (s *Service) RotateWebhookSecret(ctx context.Context, c Caller, id WebhookI
 }
 
 // TestWebhook sends an event of the type [EventWebhookTest] to an endpoint, be it
-// disabled, and returns what came of it. Nothing is noted of it. A nil courier is the
-// service's own. Code: [CodeWebhookNotFound].
+// disabled, and returns what came of it, which is not noted: only that it was asked
+// for, before it is sent. A nil courier is the service's own. Code:
+// [CodeWebhookNotFound].
 func (s *Service) TestWebhook(ctx context.Context, c Caller, id WebhookID, courier Courier) (WebhookOutcome, error) {
 	w, err := s.webhook(ctx, c, id)
 	if err != nil {
@@ -123,6 +124,13 @@ func (s *Service) TestWebhook(ctx context.Context, c Caller, id WebhookID, couri
 		return WebhookOutcome{}, err
 	}
 	if courier, err = s.courier(courier); err != nil {
+		return WebhookOutcome{}, err
+	}
+	tested, err := s.event(c, EventWebhookTested, string(id), now)
+	if err != nil {
+		return WebhookOutcome{}, err
+	}
+	if err := s.store.RecordEvent(ctx, c.Merchant, tested); err != nil {
 		return WebhookOutcome{}, err
 	}
 	outcome := courier.Deliver(ctx, WebhookMessage{URL: w.URL, Event: e, At: now, Secrets: secrets})
@@ -163,7 +171,11 @@ func (s *Service) ReplayWebhook(ctx context.Context, c Caller, id WebhookID, r W
 	case r.To-r.From >= MaxReplay:
 		return 0, Errorf(CodeInvalidWebhook, "The positions %d to %d are too many at once: replay at most %d, and the next when those are delivered.", r.From, r.To, MaxReplay)
 	}
-	return s.store.ReplayWebhook(ctx, c.Merchant, id, r.From, r.To, r.GivenUp, s.now())
+	e, err := s.event(c, EventWebhookReplayed, string(id), s.now())
+	if err != nil {
+		return 0, err
+	}
+	return s.store.ReplayWebhook(ctx, c.Merchant, id, r.From, r.To, r.GivenUp, e)
 }
 
 // findEvent returns the position of an event in the merchant's chain. Events are

@@ -424,9 +424,10 @@ type WebhookStore interface {
 	// node at the given term and is not disabled.
 	SettleWebhook(ctx context.Context, m MerchantID, id WebhookID, holder NodeID, term int64, s WebhookSettlement) (bool, error)
 	// ReplayWebhook has the events between two positions, both included, up to the
-	// endpoint's cursor and of its types, sent again from a time on, or only those
-	// that were given up. It returns how many.
-	ReplayWebhook(ctx context.Context, m MerchantID, id WebhookID, from, to int64, givenUp bool, at time.Time) (int, error)
+	// endpoint's cursor and of its types, sent again from e.At on, or only those
+	// that were given up. It returns how many. Codes: [CodeWebhookNotFound];
+	// [CodeWebhookDisabled].
+	ReplayWebhook(ctx context.Context, m MerchantID, id WebhookID, from, to int64, givenUp bool, e Event) (int, error)
 	// WebhookLog returns at most limit attempts of an endpoint, or only those that
 	// failed, newest first.
 	WebhookLog(ctx context.Context, m MerchantID, id WebhookID, failed bool, limit int) ([]WebhookAttempt, error)

@@ -53,17 +53,9 @@ func (c auditVerifyCmd) Run(ctx context.Context, std Streams) error {
 		noted = &c.Anchor.Anchor
 	}
 	return c.with(ctx, std, func(d *app.Data) error {
-		merchants, err := merchantsOf(ctx, d, c.Merchant)
+		merchants, err := chainsOf(ctx, d, c.Merchant)
 		if err != nil {
 			return err
-		}
-		if c.Merchant == "" {
-			// What happened to operators has a chain as well.
-			if _, err := d.Store.Merchant(ctx, grahak.OperatorsMerchant); err == nil {
-				merchants = append(merchants, grahak.OperatorsMerchant)
-			} else if grahak.CodeOf(err) != grahak.CodeMerchantNotFound {
-				return err
-			}
 		}
 		faults, keyless := 0, false
 		for _, m := range merchants {
@@ -96,6 +88,20 @@ func (c auditVerifyCmd) Run(ctx context.Context, std Streams) error {
 		}
 		return nil
 	})
+}
+
+// chainsOf is merchantsOf, and after all merchants [grahak.OperatorsMerchant] if there is
+// one: what happened to operators has a chain as well.
+func chainsOf(ctx context.Context, d *app.Data, named string) ([]grahak.MerchantID, error) {
+	merchants, err := merchantsOf(ctx, d, named)
+	if err != nil || named != "" {
+		return merchants, err
+	}
+	_, err = d.Store.Merchant(ctx, grahak.OperatorsMerchant)
+	if grahak.CodeOf(err) == grahak.CodeMerchantNotFound {
+		return merchants, nil
+	}
+	return append(merchants, grahak.OperatorsMerchant), err
 }
 
 // orderEvents sees to it that the events that the merchant has now have positions.
@@ -171,11 +177,11 @@ type auditEventsCmd struct {
 
 // Help is what `grahak audit events --help` says above the flags.
 func (auditEventsCmd) Help() string {
-	return `Who changed what, and when: every change of a customer, a merchant, a key, an IP list or a sealing key. There are no values in it. It needs no master key; but on PostgreSQL, where events get their positions within a second while a server runs, those that have none yet are left out without it.
+	return `Who changed what, and when: every change of a customer, a merchant, a key, an IP list, a webhook, a sealing key or an operator, every look of an operator at a customer in clear, and every export. There are no values in it. It needs no master key; but on PostgreSQL, where events get their positions within a second while a server runs, those that have none yet are left out without it.
 
   grahak audit events --merchant acme --type customer.erased
 
-Whether the events are what they were, grahak audit verify says.`
+What happens to operators of the dashboard goes by @operators. Whether the events are what they were, grahak audit verify says.`
 }
 
 // Run lists the events.
@@ -185,7 +191,7 @@ func (c auditEventsCmd) Run(ctx context.Context, std Streams) error {
 		query.Since = c.Since.Time
 	}
 	return c.with(ctx, std, func(d *app.Data) error {
-		merchants, err := merchantsOf(ctx, d, c.Merchant)
+		merchants, err := chainsOf(ctx, d, c.Merchant)
 		if err != nil {
 			return err
 		}
@@ -243,12 +249,10 @@ type auditEventJSON struct {
 }
 
 // eventTypes is what --type takes, with nothing for every type.
-var eventTypes = strings.Join([]string{
-	"",
-	string(grahak.EventCustomerCreated), string(grahak.EventCustomerUpdated), string(grahak.EventCustomerErased), string(grahak.EventCustomerRevealed),
-	string(grahak.EventMerchantCreated), string(grahak.EventMerchantDisabled),
-	string(grahak.EventKeyCreated), string(grahak.EventKeyImported), string(grahak.EventKeyRevoked), string(grahak.EventKeyRotated),
-	string(grahak.EventIPEntryAdded), string(grahak.EventIPEntryRemoved), string(grahak.EventIPModeChanged),
-	string(grahak.EventSealRotated), string(grahak.EventSealRetired), string(grahak.EventSealRewrapped),
-	string(grahak.EventWebhookCreated), string(grahak.EventWebhookDisabled), string(grahak.EventWebhookEnabled), string(grahak.EventWebhookSecretRotated),
-}, ",")
+var eventTypes = func() string {
+	var names strings.Builder
+	for _, t := range grahak.EventTypes() {
+		names.WriteString("," + string(t))
+	}
+	return names.String()
+}()

@@ -68,6 +68,8 @@ var whatHappened = map[grahak.EventType]string{
 	grahak.EventCustomerErased:   "Customer erased",
 	grahak.EventCustomerRevealed: "Customer shown in clear",
 
+	grahak.EventCustomersExported: "All customers exported in clear",
+
 	grahak.EventMerchantCreated:  "Merchant created",
 	grahak.EventMerchantDisabled: "Merchant disabled",
 
@@ -88,6 +90,8 @@ var whatHappened = map[grahak.EventType]string{
 	grahak.EventWebhookDisabled:      "Webhook disabled",
 	grahak.EventWebhookEnabled:       "Webhook enabled",
 	grahak.EventWebhookSecretRotated: "Webhook secret rotated",
+	grahak.EventWebhookReplayed:      "Events sent again to the webhook",
+	grahak.EventWebhookTested:        "Test sent to the webhook",
 
 	grahak.EventRoleSet:                   "Role given:",
 	grahak.EventRoleRemoved:               "Role taken away from",
@@ -186,6 +190,7 @@ func (p *page) auditView() (auditView, error) {
 			option{Value: "", Label: "Everything"},
 			option{Value: "customer.", Label: "Customers"},
 			option{Value: string(grahak.EventCustomerRevealed), Label: "Customers shown in clear"},
+			option{Value: string(grahak.EventCustomersExported), Label: "Customers exported"},
 			option{Value: string(grahak.EventCustomerErased), Label: "Customers erased"},
 			option{Value: "api_key.", Label: "API keys"},
 			option{Value: "ip_list.", Label: "IP whitelist"},

@@ -2,13 +2,17 @@ package dashboard
 
 import (
 	"io/fs"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jba/templatecheck"
+
+	"grahak"
 )
 
 // Templates and the structs that they are executed with fit together.
@@ -49,6 +53,15 @@ func TestTemplateFiles(t *testing.T) {
 		if _, ok := views[name]; !ok && name != "layout" && name != "components" {
 			t.Errorf("templates/%s.html is of no view", name)
 		}
+	}
+}
+
+// The audit log has words for every type of event.
+func TestWhatHappened(t *testing.T) {
+	t.Parallel()
+	want := slices.Sorted(slices.Values(grahak.EventTypes()))
+	if d := cmp.Diff(want, slices.Sorted(maps.Keys(whatHappened))); d != "" {
+		t.Errorf("types with words (-types +words):\n%s", d)
 	}
 }
 

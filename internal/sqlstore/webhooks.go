@@ -338,7 +338,8 @@ func settleRetries(tx tx, m grahak.MerchantID, id grahak.WebhookID, settled grah
 
 // ReplayWebhook implements [grahak.WebhookStore]. What waits behind an event that is
 // sent again is due with it.
-func (s *portable) ReplayWebhook(ctx context.Context, m grahak.MerchantID, id grahak.WebhookID, from, to int64, givenUp bool, at time.Time) (replayed int, err error) {
+func (s *portable) ReplayWebhook(ctx context.Context, m grahak.MerchantID, id grahak.WebhookID, from, to int64, givenUp bool, e grahak.Event) (replayed int, err error) {
+	at := e.At.UnixMicro()
 	err = s.write(ctx, func(tx tx) error {
 		w, err := webhook(tx, m, id)
 		if err != nil {
@@ -351,7 +352,7 @@ func (s *portable) ReplayWebhook(ctx context.Context, m grahak.MerchantID, id gr
 		if givenUp {
 			n, err = tx.exec(`UPDATE webhook_retries SET attempts = 0, first_at = $5, next_at = $5
 				WHERE merchant_id = $1 AND webhook_id = $2 AND position >= $3 AND position <= $4 AND next_at IS NULL`,
-				string(m), string(id), from, to, at.UnixMicro())
+				string(m), string(id), from, to, at)
 		} else {
 			// A type that is not asked for is asked for twice.
 			types := [3]string{string(w.Types[0]), string(w.Types[0]), string(w.Types[0])}
@@ -363,15 +364,18 @@ func (s *portable) ReplayWebhook(ctx context.Context, m grahak.MerchantID, id gr
 				FROM webhooks AS w JOIN events AS e ON e.merchant_id = w.merchant_id AND e.position <= w.cursor
 				WHERE w.merchant_id = $1 AND w.id = $2 AND e.position >= $3 AND e.position <= $4 AND e.type IN ($6, $7, $8)
 				ON CONFLICT (merchant_id, webhook_id, position) DO UPDATE SET attempts = 0, first_at = excluded.first_at, next_at = excluded.next_at`,
-				string(m), string(id), from, to, at.UnixMicro(), types[0], types[1], types[2])
+				string(m), string(id), from, to, at, types[0], types[1], types[2])
 		}
 		if replayed = int(n); err != nil || n == 0 {
 			return err
 		}
 		_, err = tx.exec(`UPDATE webhook_retries SET next_at = $3 WHERE merchant_id = $1 AND webhook_id = $2 AND next_at > $3
 			AND EXISTS (SELECT 1 FROM webhook_retries AS r WHERE r.merchant_id = $1 AND r.webhook_id = $2 AND r.customer_id = webhook_retries.customer_id AND r.next_at = $3)`,
-			string(m), string(id), at.UnixMicro())
-		return err
+			string(m), string(id), at)
+		if err != nil {
+			return err
+		}
+		return tx.appendEvent(m, e)
 	})
 	if err != nil {
 		// The job may still run, so what it sets is not to be read.

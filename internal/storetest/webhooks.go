@@ -168,7 +168,7 @@ func webhookDisable(r *rig) {
 	claimed, err := r.store.ClaimWebhook(r.Context(), own, w.ID, got.Term, "node_1")
 	r.must(err)
 	r.wantEqual("claimed after that", claimed, false)
-	_, err = r.store.ReplayWebhook(r.Context(), own, w.ID, 1, 1, true, r.now())
+	_, err = r.store.ReplayWebhook(r.Context(), own, w.ID, 1, 1, true, r.event(grahak.EventWebhookReplayed, string(w.ID), 0))
 	r.wantCode("a replay", err, grahak.CodeWebhookDisabled)
 
 	r.must(enable(own))
@@ -378,8 +378,14 @@ func webhookReplay(r *rig) {
 	w.Holder, w.Term = "node_1", w.Term+1
 	replay := func(from, to int64, givenUp bool) int {
 		r.Helper()
-		n, err := r.store.ReplayWebhook(r.Context(), own, w.ID, from, to, givenUp, r.now())
+		before := len(r.MustEvents(own))
+		n, err := r.store.ReplayWebhook(r.Context(), own, w.ID, from, to, givenUp, r.event(grahak.EventWebhookReplayed, string(w.ID), 0))
 		r.must(err)
+		if n > 0 {
+			r.wantLast(before+1, grahak.EventWebhookReplayed, w.ID)
+		} else {
+			r.wantEqual("events", len(r.MustEvents(own)), before)
+		}
 		return n
 	}
 	due := func() (positions []int64) {
@@ -418,7 +424,7 @@ func webhookReplay(r *rig) {
 	waiting, err := r.store.WebhookWaiting(r.Context(), own, w.ID)
 	r.must(err)
 	r.wantEqual("what waits is no longer late", waiting[grahak.CustomerID(events[made[0]-1].Subject)].Before(late), true)
-	_, err = r.store.ReplayWebhook(r.Context(), own, "whe_none", 1, 1, false, r.now())
+	_, err = r.store.ReplayWebhook(r.Context(), own, "whe_none", 1, 1, false, r.event(grahak.EventWebhookReplayed, "whe_none", 0))
 	r.wantCode("no endpoint", err, grahak.CodeWebhookNotFound)
 }
 
@@ -471,7 +477,7 @@ func webhookLog(r *rig) {
 		{Event: grahak.Event{Position: 3, ID: "evt_3", Subject: "cst_3"}, FirstAt: old},
 	}})
 	r.wantEqual("more", prune(start, 100, 10), false)
-	n, err := r.store.ReplayWebhook(r.Context(), own, w.ID, 1, 10, true, r.now())
+	n, err := r.store.ReplayWebhook(r.Context(), own, w.ID, 1, 10, true, r.event(grahak.EventWebhookReplayed, string(w.ID), 0))
 	r.must(err)
 	r.wantEqual("what was given up and is kept", n, 1)
 	waiting, err := r.store.WebhookWaiting(r.Context(), own, w.ID)

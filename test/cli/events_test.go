@@ -79,8 +79,18 @@ func TestAuditEvents(t *testing.T) {
 	if diff := cmp.Diff([]event{{Merchant: "acme", Position: 1, Type: "merchant.created"}}, list("-m", "acme")); diff != "" {
 		t.Errorf("another merchant's (-want +got):\n%s", diff)
 	}
+	// What happens to operators has a chain of its own, which is listed after all others'.
+	run(t, "operator", "create", "asha", "--all-merchants", "--data", s.Data).done(t)
+	made := list("--type", "operator.created")
+	if len(made) == 0 || made[len(made)-1].Merchant != "@operators" || made[len(made)-1].Subject != "asha" {
+		t.Errorf("operators that were made: %v", made)
+	}
+	run(t, "export", "-m", "demo", "--data", s.Data).done(t)
+	if diff := cmp.Diff([]event{{Merchant: "demo", Position: 9, Type: "customers.exported"}}, list("--type", "customers.exported")); diff != "" {
+		t.Errorf("exports (-want +got):\n%s", diff)
+	}
 	r := run(t, "audit", "events", "--after", "6", "-m", "demo", "--data", s.Data).done(t)
-	mustMatch(t, "for people", r.stdout, `^demo +7  \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  customer\.erased +`+wire+` +key_[0-9a-z]+ +request-1 .*\ndemo +8  .*  customer\.erased +`+line+` +cli:.*\n$`)
+	mustMatch(t, "for people", r.stdout, `^demo +7  \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  customer\.erased +`+wire+` +key_[0-9a-z]+ +request-1 .*\ndemo +8  .*  customer\.erased +`+line+` +cli:.*\ndemo +9  .*  customers\.exported .*\n$`)
 	run(t, "audit", "events", "--type", "customer.erasd", "--data", s.Data).refused(t, 2, `^--type must be one of .*"customer\.erased".* but got "customer\.erasd"`)
 	run(t, "audit", "events", "-m", "nobody", "--data", s.Data).refused(t, 1, `^there is no merchant "nobody"`)
 	s.Stop(t)
