@@ -309,13 +309,22 @@ func TestCanaries(t *testing.T) {
 	send(503, "GET /customers", "", credential("a wrong key in an outage", f.word("wrong key in an outage")+":"))
 	s.mustSettle(t, sent)
 
+	// The request log tells of each request what the log does, and no more.
+	s.wantAllLogged(t, demo, "shut")
+	if err := s.kept.Close(); err != nil {
+		t.Fatal(err)
+	}
 	log, files := s.log.String(), s.files(t)
 	f.search(t, "the log", []byte(log))
 	f.search(t, "the metrics", []byte(s.metricsText(t)))
 	f.search(t, "the database after it was closed", files)
 
+	requests, err := os.ReadFile(s.requestsPath())
+	if err != nil {
+		t.Fatal(err)
+	}
 	// The search must be able to find something: these may be everywhere.
-	for name, kept := range map[string]string{"the log": log, "the files": string(files), "the answers": answers.String()} {
+	for name, kept := range map[string]string{"the log": log, "the files": string(files), "the request log": string(requests), "the answers": answers.String()} {
 		if !strings.Contains(kept, id) {
 			t.Errorf("%s cannot be searched: the customer's id is not in it", name)
 		}

@@ -36,6 +36,7 @@ const demo = "demo"
 type server struct {
 	service *grahak.Service
 	store   *sqlstore.SQLite
+	kept    *sqlstore.Requests // the request log
 	clock   *testkit.Clock
 	random  *source
 	metrics *telemetry.Metrics
@@ -80,6 +81,11 @@ func MustServe(tb testing.TB) *server {
 	}
 	tb.Cleanup(func() { _ = s.store.Close() })
 	s.metrics.Watch(s.store)
+	s.kept, err = sqlstore.OpenRequests(s.requestsPath(), s.logger)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.kept.Close() })
 	master, err := seal.MakeMasterKey(filepath.Join(tb.TempDir(), "master.key"))
 	if err != nil {
 		tb.Fatal(err)
@@ -98,19 +104,21 @@ func (s *server) mustLimit(tb testing.TB, limits grahak.Limits) {
 	tb.Helper()
 	var err error
 	s.service, err = grahak.NewService(grahak.Config{
-		Store:   s.store,
-		Sealer:  s.sealer,
-		Clock:   s.clock,
-		Random:  s.random,
-		Logger:  s.logger,
-		Limits:  limits,
-		Limited: func(kind grahak.LimitKind) { s.metrics.Limited(string(kind)) },
+		Store:    s.store,
+		Requests: s.kept,
+		Sealer:   s.sealer,
+		Clock:    s.clock,
+		Random:   s.random,
+		Logger:   s.logger,
+		Limits:   limits,
+		Limited:  func(kind grahak.LimitKind) { s.metrics.Limited(string(kind)) },
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	s.addr = serve(tb, web.NewServer(web.NewHandler(web.Config{
 		Edge:     api.New(s.service),
+		Requests: s.service.NoteRequest,
 		Logger:   s.logger,
 		Observer: s.metrics,
 		Clock:    s.clock,

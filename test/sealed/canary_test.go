@@ -228,18 +228,12 @@ func (a *aviary) search(when, masterKey string, more ...string) {
 	t.Logf("%s: looked for %d values in %v", when, a.birds.values, slices.Sorted(maps.Keys(files)))
 
 	// What may be there is found.
-	seen := newScanner()
-	for _, id := range a.visible {
-		seen.plant(id, id)
-	}
 	for _, name := range append([]string{"grahak.db", "log 0"}, more...) {
 		content := files[name]
 		if name == "grahak.db" {
 			content = slices.Concat(content, files["grahak.db-wal"])
 		}
-		if len(seen.scan(content)) == 0 {
-			t.Errorf("%s: no customer's id is found in %s, so nothing would be", when, name)
-		}
+		a.wantVisible(when, name, content)
 	}
 	// And so is what is planted where it may not be.
 	scratch := t.TempDir()
@@ -249,6 +243,18 @@ func (a *aviary) search(when, masterKey string, more ...string) {
 	}
 	if found := a.birds.scan(MustReadFolder(t, scratch)["scratch"]); len(found) < 20 {
 		t.Errorf("%s: in what clients were told only %q is found", when, found)
+	}
+}
+
+// wantVisible looks for what may be in a content.
+func (a *aviary) wantVisible(when, name string, content []byte) {
+	a.t.Helper()
+	seen := newScanner()
+	for _, id := range a.visible {
+		seen.plant(id, id)
+	}
+	if len(seen.scan(content)) == 0 {
+		a.t.Errorf("%s: no customer's id is found in %s, so nothing would be", when, name)
 	}
 }
 
@@ -302,6 +308,7 @@ func TestNothingInClear(t *testing.T) {
 	a.command(0, "seal", "status")
 	a.command(0, "customer", "erase", "--merchant", "demo", "--yes", crashed.Reference)
 	a.search("when all has ended", masterKey, backup, later)
+	a.wantVisible("when all has ended", "the request log", MustReadFolder(t, a.data)["requests.db"])
 
 	restored := &aviary{t: t, data: filepath.Join(dir, "restored"), birds: a.birds, visible: a.visible}
 	restored.command(1, "restore", later, "--master-key-file", filepath.Join(dir, "none"))
