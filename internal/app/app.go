@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -395,6 +397,30 @@ func (s *Server) DashboardAddr() net.Addr {
 		return s.listener.dashboard.Addr()
 	}
 	return s.APIAddr()
+}
+
+// URL returns the URL under which a client on this machine reaches a listener of the API
+// or the dashboard.
+func (s *Server) URL(addr net.Addr) string {
+	scheme, defaultPort := "http", 80
+	if s.cfg.TLSSelfSigned || s.cfg.TLSCert != "" {
+		scheme, defaultPort = "https", 443
+	}
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return scheme + "://" + addr.String()
+	}
+	host := tcp.IP.String()
+	if tcp.IP.IsUnspecified() || s.cfg.TLSSelfSigned {
+		host = "localhost"
+	}
+	if tcp.Port == defaultPort {
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		return scheme + "://" + host
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
 var errDraining = errors.New("the server is shutting down")

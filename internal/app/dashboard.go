@@ -32,7 +32,12 @@ func (s *Server) edges(opts Options) (onAPI, apart web.Edge) {
 	if !s.HasDashboard() {
 		return onAPI, nil
 	}
+	public := strings.TrimSuffix(s.cfg.PublicURL, "/")
+	if public == "" && s.cfg.DashboardListen != "" {
+		public = s.URL(s.APIAddr())
+	}
 	pages := dashboard.New(dashboard.Config{
+		API:         public,
 		Service:     s.Service,
 		Environment: s.store.Environment(),
 		Version:     opts.Version,

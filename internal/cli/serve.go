@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
 	"strings"
 
 	"grahak/internal/app"
@@ -76,7 +74,7 @@ func tuneGC() {
 
 // banner tells a person how to use the server that has just started.
 func (c serveCmd) banner(std Streams, server *app.Server) {
-	base := c.baseURL(server.APIAddr())
+	base := server.URL(server.APIAddr())
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	place := c.Folder()
@@ -87,7 +85,7 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 	line("")
 	line("Base URL     %s", base)
 	if server.HasDashboard() {
-		link := c.baseURL(server.DashboardAddr())
+		link := server.URL(server.DashboardAddr())
 		if server.LoginPath != "" {
 			line("Dashboard    %s%s  (one use, 15 minutes)", link, server.LoginPath)
 		} else {
@@ -147,29 +145,6 @@ func (c serveCmd) banner(std Streams, server *app.Server) {
 	}
 	line("")
 	_, _ = std.Out.Write([]byte(b.String()))
-}
-
-// baseURL returns the URL under which a client on this machine reaches addr.
-func (c serveCmd) baseURL(addr net.Addr) string {
-	scheme, defaultPort := "http", 80
-	if c.TLSSelfSigned || c.TLSCert != "" {
-		scheme, defaultPort = "https", 443
-	}
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return scheme + "://" + addr.String()
-	}
-	host := tcp.IP.String()
-	if tcp.IP.IsUnspecified() || c.TLSSelfSigned {
-		host = "localhost"
-	}
-	if tcp.Port == defaultPort {
-		if strings.Contains(host, ":") {
-			host = "[" + host + "]"
-		}
-		return scheme + "://" + host
-	}
-	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
 // programName is how the user called this program: `go run` leaves a path that

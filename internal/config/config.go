@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -140,6 +141,7 @@ type Server struct {
 	Listen             string        `name:"listen" default:"127.0.0.1:8080" env:"GRAHAK_LISTEN" placeholder:"ADDR" help:"Address and port of the API; 0.0.0.0:8080 takes calls from other machines."`
 	OpsListen          string        `name:"ops-listen" default:"127.0.0.1:8081" env:"GRAHAK_OPS_LISTEN" placeholder:"ADDR" help:"Address and port of health, metrics, profiles and token checks; it asks nobody who they are, so keep it private."`
 	DashboardListen    string        `name:"dashboard-listen" env:"GRAHAK_DASHBOARD_LISTEN" placeholder:"ADDR" help:"Address and port of the dashboard, which speaks TLS if the API does. Without it a sandbox has the dashboard below /dashboard/ of the API, and production has none."`
+	PublicURL          string        `name:"public-url" env:"GRAHAK_PUBLIC_URL" placeholder:"URL" help:"Where clients reach the API, such as https://api.example.com, for the commands that the dashboard shows. Without it they name the address that the dashboard or else the API has here."`
 	TLSCert            string        `name:"tls-cert" env:"GRAHAK_TLS_CERT" placeholder:"FILE" help:"Certificate chain in PEM, which makes the API speak TLS; read again when the file changes."`
 	TLSKey             string        `name:"tls-key" env:"GRAHAK_TLS_KEY" placeholder:"FILE" help:"Private key of the certificate, in PEM; read again when the file changes."`
 	TLSSelfSigned      bool          `name:"tls-self-signed" env:"GRAHAK_TLS_SELF_SIGNED" help:"Make a CA and a certificate for localhost in the data folder, once, and speak TLS with it; sandbox only."`
@@ -211,6 +213,11 @@ func (s *Server) Check() error {
 		if err != nil {
 			add("%s %q is not an address and a port: write it like 127.0.0.1:8080", l.flag, l.addr)
 		}
+	}
+	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" &&
+		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		// It may hold a password.
+		add("--public-url is not where an API can be: write it like https://api.example.com")
 	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		add("--tls-cert and --tls-key go together, but only one is given")

@@ -178,19 +178,19 @@ func part(i float64, n int) string {
 	return strconv.FormatFloat(i*100/float64(n), 'f', 2, 64)
 }
 
-// timeAxis writes at most six times below the plot, the newest step's among them.
+// timeAxis writes at most four times below the plot, the newest step's among them.
 func (c chart) timeAxis(b *strings.Builder) {
 	form := "2 Jan"
 	if c.Step*time.Duration(len(c.Times)) <= 48*time.Hour {
 		form = "15:04"
 	}
 	n := len(c.Times)
-	every := max(1, (n+5)/6)
+	every := max(1, (n+3)/4)
 	for i := n - 1; i >= 0; i -= every {
 		x, anchor := part(float64(i)+.5, n), "middle"
 		if i == n-1 {
 			x, anchor = "100", "end"
-		} else if i*20 < n {
+		} else if i*10 < n {
 			x, anchor = "0", "start"
 		}
 		fmt.Fprintf(b, `<text x="%s%%" y="%d" text-anchor="%s">%s</text>`, x, chartHeight-6, anchor, c.Times[i].UTC().Format(form))

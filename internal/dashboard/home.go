@@ -90,8 +90,7 @@ func home(p *page) error {
 	for _, c := range traffic.Codes {
 		view.Codes = append(view.Codes, codeRow{c, p.base() + "/requests?code=" + c.Code})
 	}
-	origin := p.ownURL("")
-	view.Curl = copyable{"the command", "curl " + origin + "/customers -u YOUR_KEY: \\\n" +
+	view.Curl = copyable{"the command", "curl " + p.apiURL() + "/customers -u YOUR_KEY: \\\n" +
 		"  -d object_reference_id=customer@example.com -d mobile_number=9988776655 \\\n" +
 		"  -d email_address=customer@example.com -d first_name=Asha -d last_name=Rao"}
 	return p.render("home", "Home", view)

@@ -44,8 +44,8 @@ func TestRequests(t *testing.T) {
 	wantEqual(t, "the statuses, newest first", []string{"404", "200"}, page.all("tbody .badge"))
 	wantEqual(t, "the request", "GET /customers/{id}", page.text("tbody .mono"))
 	wantEqual(t, "the key", "checkout", page.text("td[data-label=Key]"))
-	wantEqual(t, "the permalink", requestsPage+"/"+missing, page.attr("td[data-label='Request id'] a", "href"))
-	found := page.attr("tbody tr:nth-of-type(2) td[data-label='Request id'] a", "href")
+	wantEqual(t, "the permalink", requestsPage+"/"+missing, page.attr("td[data-label=Request] a", "href"))
+	found := page.attr("tbody tr:nth-of-type(2) td[data-label=Request] a", "href")
 
 	page = b.Get(t, requestsPage+"/"+missing).want(t, http.StatusOK)
 	wantEqual(t, "the error's code", "customer_not_found", page.text("dd a code"))

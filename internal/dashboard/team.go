@@ -65,8 +65,10 @@ func (p *page) teamView() (teamView, error) {
 		switch {
 		case !m.Account.DisabledAt.IsZero():
 			row.State = badge{"bad", "disabled"}
-		case m.Account.SetUpAt.IsZero():
+		case m.Account.SetUpAt.IsZero() && m.Account.LastLoginAt.IsZero():
 			row.State = badge{"info", "invited"}
+		case m.Account.SetUpAt.IsZero():
+			row.State = badge{"info", "no password"}
 		case m.Account.LockedUntil.After(now):
 			row.State = badge{"warn", "locked"}
 		}

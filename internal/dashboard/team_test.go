@@ -39,15 +39,15 @@ func TestTeam(t *testing.T) {
 		}
 		return rows
 	}
-	if d := cmp.Diff([]string{"asha (you) owner invited", "ravi viewer invited"}, rows()); d != "" {
+	if d := cmp.Diff([]string{"asha (you) owner no password", "ravi viewer invited"}, rows()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	b.Post(t, path+"/role", "name", "ravi", "role", "admin").redirect(t, path)
-	if d := cmp.Diff([]string{"asha (you) owner invited", "ravi admin invited"}, rows()); d != "" {
+	if d := cmp.Diff([]string{"asha (you) owner no password", "ravi admin invited"}, rows()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	b.Post(t, path+"/role", "name", "ravi", "role", "admin", "remove", "1").redirect(t, path)
-	if d := cmp.Diff([]string{"asha (you) owner invited"}, rows()); d != "" {
+	if d := cmp.Diff([]string{"asha (you) owner no password"}, rows()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	b.Post(t, path+"/role", "name", "asha", "remove", "1").redirect(t, path)

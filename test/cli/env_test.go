@@ -41,6 +41,7 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_ENV":                  {"production", "production needs a master key", "doctor", "--env=sandbox"},
 	"GRAHAK_LISTEN":               {"nowhere", `--listen "nowhere" is not an address`, "doctor", "--listen=127.0.0.1:0"},
 	"GRAHAK_OPS_LISTEN":           {"nowhere", `--ops-listen "nowhere" is not an address`, "doctor", "--ops-listen=127.0.0.1:0"},
+	"GRAHAK_PUBLIC_URL":           {"nowhere", "--public-url is not where an API can be", "doctor", "--public-url=https://api.example.com"},
 	"GRAHAK_DASHBOARD_LISTEN":     {"nowhere", `--dashboard-listen "nowhere" is not an address`, "doctor", "--dashboard-listen=127.0.0.1:0"},
 	"GRAHAK_TLS_CERT":             {"nowhere", "--tls-cert and --tls-key go together", "doctor", "--tls-cert="},
 	"GRAHAK_TLS_KEY":              {"nowhere", "--tls-cert and --tls-key go together", "doctor", "--tls-key="},

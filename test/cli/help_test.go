@@ -121,6 +121,7 @@ var (
 		"listen":               {value: "ADDR", fallback: "127.0.0.1:8080", env: "GRAHAK_LISTEN"},
 		"ops-listen":           {value: "ADDR", fallback: "127.0.0.1:8081", env: "GRAHAK_OPS_LISTEN"},
 		"dashboard-listen":     {value: "ADDR", env: "GRAHAK_DASHBOARD_LISTEN"},
+		"public-url":           {value: "URL", env: "GRAHAK_PUBLIC_URL"},
 		"tls-cert":             {value: "FILE", env: "GRAHAK_TLS_CERT"},
 		"tls-key":              {value: "FILE", env: "GRAHAK_TLS_KEY"},
 		"tls-self-signed":      {env: "GRAHAK_TLS_SELF_SIGNED"},
