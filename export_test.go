@@ -1,6 +1,7 @@
 package grahak
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -118,4 +119,6 @@ func Percentile(part float64, durations ...time.Duration) time.Duration {
 }
 
 // FlushRequests writes the requests that are pending.
-func (s *Service) FlushRequests(ctx context.Context) error { return s.requests.flush(ctx) }
+func (s *Service) FlushRequests(ctx context.Context) error {
+	return cmp.Or(s.requests.flush(ctx), s.requests.mergeSmall(ctx))
+}

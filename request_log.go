@@ -51,9 +51,10 @@ type requestLog struct {
 	pending map[MerchantID]*pendingRequests
 	bytes   int // of all blocks that are pending
 
-	// flushing is held while what was taken from pending is written; small is the
-	// blocks of each merchant that are to be merged.
-	flushing sync.Mutex
+	// flushing has a value while what was taken from pending is written, or blocks are
+	// merged; small, which whoever put it there may use, is the blocks of each merchant
+	// that are to be.
+	flushing chan struct{}
 	small    map[MerchantID][]RequestBlockID
 }
 
@@ -66,16 +67,17 @@ type pendingRequests struct {
 
 func newRequestLog(s *Service, cfg Config) *requestLog {
 	return &requestLog{
-		store:   cfg.Requests,
-		clock:   s.clock,
-		random:  s.random,
-		log:     s.log,
-		node:    string(s.nodes.self),
-		keep:    cmp.Or(cfg.RequestsKeep, DefaultRequestsKeep),
-		size:    cmp.Or(cfg.RequestsSize, DefaultRequestsSize),
-		full:    make(chan struct{}, 1),
-		pending: make(map[MerchantID]*pendingRequests),
-		small:   make(map[MerchantID][]RequestBlockID),
+		store:    cfg.Requests,
+		clock:    s.clock,
+		random:   s.random,
+		log:      s.log,
+		node:     string(s.nodes.self),
+		keep:     cmp.Or(cfg.RequestsKeep, DefaultRequestsKeep),
+		size:     cmp.Or(cfg.RequestsSize, DefaultRequestsSize),
+		full:     make(chan struct{}, 1),
+		pending:  make(map[MerchantID]*pendingRequests),
+		flushing: make(chan struct{}, 1),
+		small:    make(map[MerchantID][]RequestBlockID),
 	}
 }
 
@@ -167,22 +169,28 @@ func (l *requestLog) take() (blocks []RequestBlock, stats []RequestStats, failed
 	return blocks, stats, failed, nil
 }
 
-// flush writes what is pending, and returns when it is there to be read. What cannot
-// be written is dropped and counted.
+// flush writes what is pending, and returns when it is there to be read, or after twice
+// requestFlushTimeout. What cannot be written is dropped and counted.
 func (l *requestLog) flush(ctx context.Context) error {
 	if l.store == nil {
 		return nil
 	}
-	l.flushing.Lock()
-	defer l.flushing.Unlock()
+	waiting, cancel := context.WithTimeout(ctx, requestFlushTimeout)
+	defer cancel()
+	select {
+	case l.flushing <- struct{}{}:
+		defer func() { <-l.flushing }()
+	case <-waiting.Done():
+		return waiting.Err()
+	}
 	blocks, stats, failed, err := l.take()
 	if err != nil || len(blocks)+len(stats) == 0 {
 		return err
 	}
 	// Whoever waits for it may go away; the others' requests are not dropped for that.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestFlushTimeout)
+	writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestFlushTimeout)
 	defer cancel()
-	if err := l.store.PutRequests(ctx, blocks, stats); err != nil {
+	if err := l.store.PutRequests(writing, blocks, stats); err != nil {
 		failed()
 		for _, b := range blocks {
 			l.dropped.Add(b.Count)
@@ -193,6 +201,18 @@ func (l *requestLog) flush(ctx context.Context) error {
 		if b.Count < requestSmall {
 			l.small[b.Merchant] = append(l.small[b.Merchant], b.ID)
 		}
+	}
+	return nil
+}
+
+// mergeSmall merges the small blocks of each merchant that has enough of them. It is
+// left to be done later where somebody flushes.
+func (l *requestLog) mergeSmall(ctx context.Context) error {
+	select {
+	case l.flushing <- struct{}{}:
+		defer func() { <-l.flushing }()
+	default:
+		return nil
 	}
 	for m, ids := range l.small {
 		if len(ids) < requestMerged {
@@ -249,7 +269,10 @@ func (l *requestLog) run(ctx context.Context) {
 		case <-tick.C:
 		case <-l.full:
 		}
-		err := l.flush(ctx)
+		err := l.flush(context.WithoutCancel(ctx))
+		if err == nil && !ended {
+			err = l.mergeSmall(ctx)
+		}
 		now, dropped := l.clock.Now(), l.dropped.Load()
 		if (err != nil || dropped > counted) && (told.IsZero() || now.Sub(told) >= time.Minute) {
 			l.log.Warn("requests are missing from the request log: it could not be written fast enough", "dropped", dropped-counted, "error", err)

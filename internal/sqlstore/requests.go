@@ -15,6 +15,8 @@ type requestEngine interface {
 	// between runs.
 	readRequests(ctx context.Context, fn func(conn) error) error
 	writeRequests(ctx context.Context, fn func(conn) error) error
+	// putRequests runs statements in such a transaction, or in several if they are many.
+	putRequests(ctx context.Context, statements []write) error
 }
 
 // requestLog implements [grahak.RequestStore] on both engines.
@@ -25,30 +27,27 @@ var _ grahak.RequestStore = requestLog{}
 // blockOverhead is about how many bytes a block occupies besides what it holds.
 const blockOverhead = 128
 
-func putBlock(c conn, b grahak.RequestBlock) error {
-	return c.later(`INSERT INTO request_blocks (merchant_id, id, from_at, to_at, requests, bytes, filter, content)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (merchant_id, id) DO NOTHING`,
-		string(b.Merchant), b.ID[:], b.From.UnixMicro(), b.To.UnixMicro(), b.Count, int64(len(b.Filter)+len(b.Rows)+blockOverhead), b.Filter, b.Rows)
+const insertRequests = `INSERT INTO request_blocks (merchant_id, id, from_at, to_at, requests, bytes, filter, content)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (merchant_id, id) DO NOTHING`
+
+func blockArgs(b grahak.RequestBlock) []any {
+	return []any{string(b.Merchant), b.ID[:], b.From.UnixMicro(), b.To.UnixMicro(), b.Count, int64(len(b.Filter) + len(b.Rows) + blockOverhead), b.Filter, b.Rows}
 }
 
 // PutRequests implements [grahak.RequestStore].
 func (l requestLog) PutRequests(ctx context.Context, blocks []grahak.RequestBlock, stats []grahak.RequestStats) error {
-	return l.writeRequests(ctx, func(c conn) error {
-		for _, b := range blocks {
-			if err := putBlock(c, b); err != nil {
-				return err
-			}
-		}
-		for _, s := range stats {
-			err := c.later(`INSERT INTO request_stats (merchant_id, at, node, data) VALUES ($1, $2, $3, $4)
+	statements := make([]write, 0, len(blocks)+len(stats))
+	for _, b := range blocks {
+		statements = append(statements, write{query: insertRequests, args: blockArgs(b)})
+	}
+	for _, s := range stats {
+		statements = append(statements, write{
+			query: `INSERT INTO request_stats (merchant_id, at, node, data) VALUES ($1, $2, $3, $4)
 				ON CONFLICT (merchant_id, at, node) DO UPDATE SET data = excluded.data`,
-				string(s.Merchant), s.At.UnixMicro(), s.Node, s.Data)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+			args: []any{string(s.Merchant), s.At.UnixMicro(), s.Node, s.Data},
+		})
+	}
+	return l.putRequests(ctx, statements)
 }
 
 // lastBlock is above all ids of blocks.
@@ -141,7 +140,8 @@ func (l requestLog) MergeRequests(ctx context.Context, block grahak.RequestBlock
 				return err
 			}
 		}
-		return putBlock(c, block)
+		_, err := c.exec(insertRequests, blockArgs(block)...)
+		return err
 	})
 }
 

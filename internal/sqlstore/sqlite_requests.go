@@ -228,3 +228,15 @@ func (f *requestFile) readRequests(ctx context.Context, fn func(conn) error) err
 func (f *requestFile) writeRequests(ctx context.Context, fn func(conn) error) error {
 	return f.with(ctx, f.writer, func(c *sqliteConn) error { return transact(c, func() error { return fn(c) }) })
 }
+
+// putRequests implements [requestEngine].
+func (f *requestFile) putRequests(ctx context.Context, statements []write) error {
+	return f.writeRequests(ctx, func(c conn) error {
+		for _, s := range statements {
+			if _, err := c.exec(s.query, s.args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
