@@ -61,7 +61,7 @@ func (s *Service) UnknownRequests(ctx context.Context, v Visitor, q RequestQuery
 const (
 	requestHeaders  = 64      // blocks asked for at once
 	requestsAtOnce  = 4_000   // rows read at once
-	maxRequestScan  = 200_000 // rows of a page
+	maxRequestScan  = 100_000 // rows of a page
 	maxRequestHeads = 50_000  // blocks of a page
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -48,8 +49,35 @@ type dashboardReport struct {
 // requests, and returns a report.
 func (b *bench) measureDashboard(ctx context.Context, h *heading) (_ any, err error) {
 	r := &dashboardReport{heading: h, Store: growthStore{Customers: b.large}}
+	var flags []string
+	openRequests := func() (domain.RequestStore, func() error, error) {
+		file, err := sqlstore.OpenRequests(filepath.Join(b.dir, "data", "requests.db"), slog.New(slog.DiscardHandler))
+		if err != nil {
+			return nil, nil, err
+		}
+		return file, file.Close, nil
+	}
+	if b.postgres {
+		db, err := startDatabase(b.dir)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, db.Close()) }()
+		url, err := db.NewDatabase(grahakDatabase, "")
+		if err != nil {
+			return nil, err
+		}
+		flags = []string{"--database-url", url}
+		openRequests = func() (domain.RequestStore, func() error, error) {
+			database, err := sqlstore.OpenPostgres(ctx, sqlstore.PostgresConfig{URL: url, Environment: domain.Sandbox})
+			if err != nil {
+				return nil, nil, err
+			}
+			return database.Requests(), database.Close, nil
+		}
+	}
 	s := new(store)
-	if s.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, ""); err != nil {
+	if s.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, "", flags...); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
@@ -62,10 +90,14 @@ func (b *bench) measureDashboard(ctx context.Context, h *heading) (_ any, err er
 	if err := s.stop(); err != nil {
 		return nil, err
 	}
-	if err := repeatStats(ctx, filepath.Join(s.data(), "requests.db")); err != nil {
+	requests, done, err := openRequests()
+	if err != nil {
 		return nil, err
 	}
-	if s.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, s.key); err != nil {
+	if err := errors.Join(repeatStats(ctx, requests), done()); err != nil {
+		return nil, err
+	}
+	if s.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, s.key, flags...); err != nil {
 		return nil, err
 	}
 	if err := s.settle(ctx); err != nil {
@@ -120,14 +152,8 @@ func (s *store) err400s(ctx context.Context) error {
 }
 
 // repeatStats writes the demo merchant's statistics of the fullest quarter of an hour
-// into all those of the last 30 days, as if each had been as busy. Nobody else may have
-// the file open.
-func repeatStats(ctx context.Context, file string) (err error) {
-	requests, err := sqlstore.OpenRequests(file, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, requests.Close()) }()
+// into all those of the last 30 days, as if each had been as busy.
+func repeatStats(ctx context.Context, requests domain.RequestStore) error {
 	const merchant, quarter = "demo", 15 * time.Minute
 	now := time.Now()
 	seen, err := requests.RequestStats(ctx, merchant, now.Add(-time.Hour))

@@ -42,7 +42,7 @@ func main() {
 	flag.IntVar(&o.customers, "customers", 100_000, "how many `customers` to make before, for the reads")
 	flag.BoolVar(&o.growth, "growth", false, "compare a small with a large store instead, by lists, searches and reads")
 	flag.BoolVar(&o.postgres, "postgres", false, "compare with pgbench on a throw-away PostgreSQL instead")
-	flag.BoolVar(&o.dashboard, "dashboard", false, "measure the dashboard's pages on the large store instead")
+	flag.BoolVar(&o.dashboard, "dashboard", false, "measure the dashboard's pages on the large store instead; with -postgres, on a throw-away PostgreSQL")
 	flag.IntVar(&o.small, "small", 1_000, "how many `customers` the small store has")
 	flag.IntVar(&o.large, "large", 1_000_000, "how many `customers` the large store has; with -postgres, how many the table has at last")
 	flag.StringVar(&o.profile, "profile", "", "also profile Grahak under each kind of request, into this `folder`")
@@ -50,7 +50,7 @@ func main() {
 	plotFile := flag.String("scale", "", "only calculate: print the table of docs/scale.md, and write its plot into this `file`")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder and the log")
 	flag.Parse()
-	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || kinds(o) > 1 {
+	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && (o.postgres || o.dashboard) {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -61,16 +61,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	fail(run(ctx, o, os.Stdout))
-}
-
-// kinds is how many kinds of runs were asked for.
-func kinds(o options) (n int) {
-	for _, asked := range []bool{o.growth, o.postgres, o.dashboard} {
-		if asked {
-			n++
-		}
-	}
-	return n
 }
 
 // fail ends the program if there is an error.
@@ -138,10 +128,10 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	switch {
 	case o.growth:
 		measure, kind = b.measureGrowth, "-growth"
-	case o.postgres:
-		measure, kind = b.measurePostgres, "-postgres"
 	case o.dashboard:
 		measure, kind = b.measureDashboard, "-dashboard"
+	case o.postgres:
+		measure, kind = b.measurePostgres, "-postgres"
 	}
 	figures, err := measure(ctx, h)
 	if err != nil {

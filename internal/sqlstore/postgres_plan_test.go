@@ -36,6 +36,17 @@ func TestRowsRead(t *testing.T) {
 	cluster.Exec(t, url, `INSERT INTO events (merchant_id, position, id, type, subject, revision, actor, request_id, at)
 		SELECT convert_to('m' || n % 8, 'UTF8'), n, int8send(n), 'customer.created', convert_to(n::text, 'UTF8'), 1, '', '', 1 FROM generate_series(1, 20000) AS n`)
 	cluster.Exec(t, url, "ANALYZE")
+	must(t, s.Close())
+	before := rowsRead(t, cluster, url)
+	s = open()
+	if list, _, err := s.Customers(t.Context(), acme, grahak.CustomerRange{}, 10, 0); err != nil || len(list) > 0 {
+		t.Errorf("list of a merchant without customers: %v, %v", list, err)
+	}
+	must(t, s.Close())
+	if rows := rowsRead(t, cluster, url) - before; rows > 10 {
+		t.Errorf("list of a merchant without customers: read %d rows of others, none of which has a brought id", rows)
+	}
+	s = open()
 	MustConcurrently(t, customers, func(n int) error {
 		c := record(n, 0)
 		return s.CreateCustomer(t.Context(), acme, c, created(c), nil)

@@ -50,9 +50,13 @@ func poolConfig(url string, connections int) (*pgxpool.Config, error) {
 // that has grown since the server last looked, it would believe that there are no
 // rows, and read all of them where the merchant and an id are asked for. Not knowing
 // the range, it takes a page of a list for few rows that are better found in no order
-// and sorted: all of the merchant's. And it compiles what seems to be costly, which
-// takes longer than to run it.
-var planSettings = []string{"SET plan_cache_mode = force_generic_plan", "SET enable_bitmapscan = off", "SET jit = off"}
+// and sorted: all of the merchant's, or the whole table, in several processes. And it
+// compiles what seems to be costly, which takes longer than to run it.
+var planSettings = []string{
+	"SET plan_cache_mode = force_generic_plan",
+	"SET enable_bitmapscan = off", "SET enable_seqscan = off", "SET max_parallel_workers_per_gather = 0",
+	"SET jit = off",
+}
 
 // setPlans sets planSettings. A database that does not have one plans as it may.
 func setPlans(ctx context.Context, conn *pgx.Conn) error {
