@@ -18,7 +18,7 @@
 // the view only hides what would be refused. It ends with one of
 //
 //	p.render("team", "Team", view)          // 200
-//	p.refuse("team", "Team", view)          // 422: the form again, with its errors
+//	p.refuse("team", "Team", view)          // 422 or 429: the form again, with its errors
 //	p.redirect(url, flash{Text: "Saved."})  // 303 after a POST that did its work
 //	err                                     // an error page, by the table of error.go
 //

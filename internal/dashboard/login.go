@@ -131,8 +131,14 @@ func loginError(err error) (string, bool) {
 	return "", false
 }
 
-// noteRefusal notes for the log that a form was refused.
-func (p *page) noteRefusal(err error) { p.x.Code = string(grahak.CodeOf(err)) }
+// noteRefusal notes for the log that a form was refused, and for the browser how long to
+// wait, if that is why.
+func (p *page) noteRefusal(err error) {
+	p.x.Code = string(grahak.CodeOf(err))
+	if known := new(grahak.Error); errors.As(err, &known) && known.Code == grahak.CodeTooManyRequests {
+		p.x.RetryAfter(known.RetryIn)
+	}
+}
 
 func logout(p *page) error {
 	if err := p.edge.service.Logout(p.ctx(), p.Visitor); err != nil {

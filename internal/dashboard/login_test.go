@@ -148,6 +148,30 @@ func TestLoginLink(t *testing.T) {
 	}
 }
 
+// After five failures in a row the form says how long to wait, and so does the answer.
+func TestLockOut(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	s.MustOperator(t, "asha", acme, grahak.RoleViewer)
+	try := func() *reply {
+		return s.browser().Post(t, "/dashboard/login", "name", "asha", "password", "wrong", "code", "000000")
+	}
+	for range 5 {
+		r := try().want(t, http.StatusUnprocessableEntity)
+		if got := r.header.Get("Retry-After"); got != "" {
+			t.Errorf("Retry-After is %q", got)
+		}
+	}
+	r := try().want(t, http.StatusTooManyRequests)
+	got := []string{r.header.Get("Retry-After"), r.text("[role=alert]"), r.attr("[name=name]", "value")}
+	if d := cmp.Diff([]string{"30", "Too many tries have failed. Wait 30 s and try again.", "asha"}, got); d != "" {
+		t.Errorf("a locked login is answered (-want +got):\n%s", d)
+	}
+	if !strings.Contains(s.log.String(), `"status":429,`) {
+		t.Errorf("the log says %s", s.log)
+	}
+}
+
 // Who comes from another site is not known to be logged in, and is offered to go on.
 func TestFromElsewhere(t *testing.T) {
 	t.Parallel()

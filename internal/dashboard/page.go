@@ -122,9 +122,14 @@ func (p *page) render(name, title string, view any) error {
 	return p.send(http.StatusOK, name, title, view)
 }
 
-// refuse answers with a page of status 422: a form with its errors.
+// refuse answers with a page of status 422, or 429 if too many tries were noted: a form
+// with its errors.
 func (p *page) refuse(name, title string, view any) error {
-	return p.send(http.StatusUnprocessableEntity, name, title, view)
+	status := http.StatusUnprocessableEntity
+	if p.x.Code == string(grahak.CodeTooManyRequests) {
+		status = http.StatusTooManyRequests
+	}
+	return p.send(status, name, title, view)
 }
 
 func (p *page) send(status int, name, title string, view any) error {
