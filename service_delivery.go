@@ -25,7 +25,7 @@ type WebhookDelivery struct {
 	// URL of now.
 	Request WebhookRequest
 	// Attempts is those among the endpoint's newest lines of the log that are of the
-	// event, newest first.
+	// event, newest first. Of those that this process made lately they have the answer.
 	Attempts []WebhookAttempt
 }
 
@@ -33,8 +33,8 @@ type WebhookDelivery struct {
 const deliveryLines = 2_000
 
 // WebhookDelivery returns how the event at a position was delivered to an endpoint.
-// What receivers answered is not kept but for its status, because it may hold personal
-// data. Viewers may. Codes: [CodeWebhookNotFound]; [CodeInvalidWebhook] if there is no
+// What receivers answered is not stored but for its status, because it may hold personal
+// data; those who may see that are shown what this process remembers. Viewers may. Codes: [CodeWebhookNotFound]; [CodeInvalidWebhook] if there is no
 // such event any more, or it is none that the endpoint is sent; [CodeUnavailable] for a service without a [Courier].
 func (s *Service) WebhookDelivery(ctx context.Context, c Caller, id WebhookID, position int64) (WebhookDelivery, error) {
 	if err := c.may(scopeViewer); err != nil {
@@ -63,6 +63,9 @@ func (s *Service) WebhookDelivery(ctx context.Context, c Caller, id WebhookID, p
 		if a.Position == position {
 			d.Attempts = append(d.Attempts, a)
 		}
+	}
+	if c.may(ScopeRead) == nil {
+		s.webhooks.answers.fill(webhookKey{c.Merchant, id}, d.Attempts)
 	}
 	courier, err := s.courier(nil)
 	if err != nil {

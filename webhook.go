@@ -120,6 +120,9 @@ type WebhookOutcome struct {
 	// RetryAfter is for how long the receiver asked to be left alone, at most a
 	// day; 0 for no such wish. It is not kept.
 	RetryAfter time.Duration
+	// Answer is the beginning of the answer's body, at most [MaxWebhookAnswer] bytes of
+	// UTF-8 without control characters. It may hold personal data, and no store keeps it.
+	Answer string
 }
 
 // Delivered reports whether the receiver took the event.

@@ -373,6 +373,8 @@ func (r *webhookRun) land(result webhookResult) error {
 	item.state = itemSettled
 	item.retry.Attempts++
 	r.changed = true
+	r.answers.keep(webhookAnswer{webhook: webhookKey{r.w.Merchant, r.w.ID}, event: item.retry.Event.ID, at: item.began, text: outcome.Answer})
+	outcome.Answer = ""
 	r.settling.Attempts = append(r.settling.Attempts, WebhookAttempt{
 		At: item.began, EventID: item.retry.Event.ID, Position: item.retry.Event.Position, Attempt: item.retry.Attempts, WebhookOutcome: outcome,
 	})

@@ -31,6 +31,7 @@ type webhooks struct {
 	courier Courier
 	observe DeliveryObserver
 	kick    chan struct{}
+	answers webhookAnswers
 
 	// What follows belongs to the goroutine of run.
 	runs    map[webhookKey]*webhookRun

@@ -90,6 +90,8 @@ type deliveryView struct {
 	Path    string
 	Log     []deliveryRow
 	Message copyable
+	// AnswerBytes is how much of an answer is shown.
+	AnswerBytes int64
 }
 
 func newWebhookRow(w grahak.Webhook, head int64, now time.Time) webhookRow {
@@ -359,7 +361,8 @@ func showDelivery(p *page) error {
 	}
 	view := deliveryView{
 		place: p.place(), WebhookDelivery: d, Path: p.webhookPath(d.Webhook.ID),
-		Message: copyable{Label: "body", Text: d.Request.Body},
+		Message:     copyable{Label: "body", Text: d.Request.Body},
+		AnswerBytes: grahak.MaxWebhookAnswer,
 	}
 	for _, a := range d.Attempts {
 		view.Log = append(view.Log, newDeliveryRow(a))

@@ -41,6 +41,7 @@ func MustReceive(tb testing.TB) *receiver {
 		}
 		r.got <- message{req.Header, string(body)}
 		w.WriteHeader(int(r.status.Load()))
+		_, _ = io.WriteString(w, "<b>thanks</b>")
 	}))
 	tb.Cleanup(srv.Close)
 	r.url = srv.URL
@@ -143,6 +144,10 @@ func TestWebhook(t *testing.T) {
 	if signature := got.header.Get("Webhook-Signature"); strings.Contains(page.body, signature) || strings.Contains(page.body, "asha@example.com") {
 		t.Error("the page shows the signature or the customer")
 	}
+	// What the receiver says may be personal data.
+	wantEqual(t, "the answer", "<b>thanks</b>", page.text("pre.answered"))
+	viewer := s.MustEnter(t, "vera", grahak.RoleViewer).Get(t, delivery).want(t, http.StatusOK)
+	wantEqual(t, "the answer to a viewer", 0, len(viewer.all("pre.answered")))
 	wantEqual(t, "the customer's link", "/dashboard/m/acme/customers/"+string(customer.ID), page.attr("main p a:nth-of-type(2)", "href"))
 
 	// Resent, it arrives again.

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"grahak"
 )
@@ -104,8 +106,24 @@ func (c *Courier) Deliver(ctx context.Context, m grahak.WebhookMessage) (outcome
 		return grahak.WebhookOutcome{Failure: failure(ctx, err)}
 	}
 	defer func() { _ = answer.Body.Close() }()
-	_, _ = io.CopyN(io.Discard, answer.Body, maxAnswer)
-	return grahak.WebhookOutcome{Status: answer.StatusCode, RetryAfter: c.retryAfter(answer.Header.Get("Retry-After"))}
+	return grahak.WebhookOutcome{
+		Status: answer.StatusCode, RetryAfter: c.retryAfter(answer.Header.Get("Retry-After")), Answer: beginning(answer.Body),
+	}
+}
+
+// beginning reads a body up to maxAnswer and returns the beginning of it that is shown.
+func beginning(body io.Reader) string {
+	raw := make([]byte, grahak.MaxWebhookAnswer)
+	n, err := io.ReadFull(body, raw)
+	if err == nil {
+		_, _ = io.CopyN(io.Discard, body, maxAnswer-grahak.MaxWebhookAnswer)
+	}
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, string(raw[:n]))
 }
 
 // Request implements [grahak.Courier].

@@ -147,6 +147,9 @@ func TestOutcomes(t *testing.T) {
 	}
 	var followed atomic.Int64
 	elsewhere, _ := MustReceive(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
+	says := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
+	}
 	in := time.Now().Add(2 * time.Hour).UTC().Format(http.TimeFormat)
 	for name, c := range map[string]struct {
 		answer    http.HandlerFunc
@@ -167,7 +170,10 @@ func TestOutcomes(t *testing.T) {
 		"a date":            {status(429, "Retry-After", in), grahak.WebhookOutcome{Status: 429, RetryAfter: 2 * time.Hour}, false},
 		"a date before now": {status(429, "Retry-After", "Tue, 17 Mar 2020 14:13:37 GMT"), grahak.WebhookOutcome{Status: 429}, false},
 		"nonsense":          {status(429, "Retry-After", "-5 soon"), grahak.WebhookOutcome{Status: 429}, false},
-		"a lost connection": {hang, grahak.WebhookOutcome{Failure: grahak.WebhookBroken}, false},
+		"an answer":         {says("{\"ok\":\r\ttrue}\n"), grahak.WebhookOutcome{Status: 200, Answer: "{\"ok\":\ttrue}\n"}, true},
+		"a long answer":     {says(strings.Repeat("ab", 4000)), grahak.WebhookOutcome{Status: 200, Answer: strings.Repeat("ab", grahak.MaxWebhookAnswer/2)}, true},
+		"an answer that is cut inside of a letter": {says("a" + strings.Repeat("ä", 4000)), grahak.WebhookOutcome{Status: 200, Answer: "a" + strings.Repeat("ä", grahak.MaxWebhookAnswer/2-1)}, true},
+		"a lost connection":                        {hang, grahak.WebhookOutcome{Failure: grahak.WebhookBroken}, false},
 		"a lost answer": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100000")
 			w.WriteHeader(200)
