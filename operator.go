@@ -189,6 +189,8 @@ const (
 	CodeKindSetup    CodeKind = "setup"
 	CodeKindLink     CodeKind = "link"
 	CodeKindRecovery CodeKind = "recovery"
+	// CodeKindForm is of a form that was sent and cannot be sent again.
+	CodeKindForm CodeKind = "form"
 )
 
 // OperatorCode is what is kept of a setup code or a login link.

@@ -241,6 +241,13 @@ func (s *Service) Sessions(ctx context.Context, v Visitor) ([]Session, error) {
 	return list, nil
 }
 
+// ClaimForm reports whether the visitor sends a form for the first time in this session,
+// whichever node it is sent to. The form is known by its token, which nobody guesses.
+func (s *Service) ClaimForm(ctx context.Context, v Visitor, token string) (bool, error) {
+	form := OperatorCode{Hash: hashSecret("form " + string(v.Session.ID) + " " + token), ExpiresAt: v.Session.ExpiresAt}
+	return s.store.ClaimForm(ctx, v.Account.Name, form)
+}
+
 // EndSession ends one of the visitor's own sessions; an unknown one has ended.
 func (s *Service) EndSession(ctx context.Context, v Visitor, id SessionID) error {
 	hash, ok := id.hash()

@@ -72,7 +72,6 @@ type Edge struct {
 	service     *grahak.Service
 	routes      []route
 	crossOrigin *http.CrossOriginProtection
-	tokens      formTokens
 	checking    sync.Mutex // held while a chain of events is checked
 }
 

@@ -3,40 +3,7 @@ package dashboard
 import (
 	"encoding/base64"
 	"io"
-	"sync"
 )
-
-// maxFormTokens is how many used tokens of forms are remembered. They are those of forms
-// that make secrets, so it takes long to fill.
-const maxFormTokens = 4096
-
-// formTokens remembers which forms have been sent. It is safe for concurrent use. Each
-// server has its own: with several behind one address a form could be sent once to each,
-// which a person does not do by reloading, because the connection stays.
-type formTokens struct {
-	mu    sync.Mutex
-	used  map[string]bool
-	order []string
-}
-
-// take reports whether a token had not been used, and uses it.
-func (t *formTokens) take(token string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.used[token] {
-		return false
-	}
-	if t.used == nil {
-		t.used = make(map[string]bool)
-	}
-	if len(t.order) == maxFormTokens {
-		delete(t.used, t.order[0])
-		t.order = t.order[1:]
-	}
-	t.used[token] = true
-	t.order = append(t.order, token)
-	return true
-}
 
 // token returns the value of the `once` field of a form whose answer shows a secret.
 func (p *page) token() (string, error) {
@@ -54,8 +21,9 @@ func (p *page) claim() error {
 	if len(token) != 22 {
 		return errMalformedForm
 	}
-	if !p.edge.tokens.take(string(p.Visitor.Session.ID) + " " + token) {
+	first, err := p.edge.service.ClaimForm(p.ctx(), p.Visitor, token)
+	if err == nil && !first {
 		return errFormUsed
 	}
-	return nil
+	return err
 }

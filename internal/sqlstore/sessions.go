@@ -66,6 +66,24 @@ func (s *portable) PutLoginLink(ctx context.Context, name grahak.OperatorName, l
 	})
 }
 
+// ClaimForm implements [grahak.OperatorStore].
+func (s *portable) ClaimForm(ctx context.Context, name grahak.OperatorName, form grahak.OperatorCode) (first bool, err error) {
+	err = s.write(ctx, func(tx tx) error {
+		if _, err := operator(tx, name); err != nil {
+			return err
+		}
+		n, err := tx.exec(`INSERT INTO operator_codes (merchant_id, hash, operator, kind, expires_at) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (merchant_id, hash) DO NOTHING`, operators, form.Hash[:], string(name), string(grahak.CodeKindForm), micros(form.ExpiresAt))
+		first = n > 0
+		return err
+	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return false, err
+	}
+	return first, nil
+}
+
 // OperatorCode implements [grahak.OperatorStore].
 func (s *portable) OperatorCode(ctx context.Context, kind grahak.CodeKind, hash grahak.SecretHash, now time.Time) (o grahak.OperatorRecord, err error) {
 	err = s.vitalRead(ctx, func(r conn) error {

@@ -47,6 +47,7 @@ func Run(t *testing.T, open Opener) {
 		{"chain", chainTests, 0},
 		{"prune", pruneTests, 0},
 		{"webhook", webhookTests, 0},
+		{"form", formTests, 0},
 		{"seal", sealTests, 0},
 		{"rewrap", rewrapTests, 0},
 		{"refusal", refusalTests, 0},
