@@ -253,7 +253,8 @@ func (l *requestLog) merge(ctx context.Context, m MerchantID, ids []RequestBlock
 	return nil
 }
 
-// run flushes until ctx ends, and once more then.
+// run flushes until ctx ends, and once more then, unless that has just failed: a stop
+// waits for a store that does not answer only once.
 func (l *requestLog) run(ctx context.Context) {
 	if l.store == nil {
 		return
@@ -262,17 +263,20 @@ func (l *requestLog) run(ctx context.Context) {
 	defer tick.Stop()
 	var told time.Time
 	counted := int64(0)
-	for ended := false; !ended; {
+	for ended, failing := false, false; !ended; {
 		select {
 		case <-ctx.Done():
-			ended = true
 		case <-tick.C:
 		case <-l.full:
+		}
+		if ended = ctx.Err() != nil; ended && failing {
+			return
 		}
 		err := l.flush(context.WithoutCancel(ctx))
 		if err == nil && !ended {
 			err = l.mergeSmall(ctx)
 		}
+		failing = err != nil
 		now, dropped := l.clock.Now(), l.dropped.Load()
 		if (err != nil || dropped > counted) && (told.IsZero() || now.Sub(told) >= time.Minute) {
 			l.log.Warn("requests are missing from the request log: it could not be written fast enough", "dropped", dropped-counted, "error", err)

@@ -485,3 +485,19 @@ func TestPostgresReadiness(t *testing.T) {
 		demo.create(t, "after-"+what)
 	}
 }
+
+// TestPostgresStop checks that a database that does not answer does not keep a server from stopping, which has requests to
+// put into its log there.
+func TestPostgresStop(t *testing.T) {
+	t.Parallel()
+	cluster := postgres.Start(t, postgres.Options{})
+	s := testkit.StartEnv(t, filepath.Join(t.TempDir(), "data"), on(cluster.Database(t)))
+	demo := caller{base: s.BaseURL, key: s.Key}
+	demo.create(t, "before")
+	cluster.Pause(t)
+	if a := demo.send(t, http.MethodGet, "/customers", ""); a.status != http.StatusServiceUnavailable {
+		t.Errorf("a list is answered %d %s", a.status, a.body)
+	}
+	s.Stop(t)
+	cluster.Resume(t)
+}

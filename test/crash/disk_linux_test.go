@@ -155,3 +155,22 @@ func TestFullDisk(t *testing.T) {
 	MustBeSound(t, data)
 	checkEvents(t, data, written)
 }
+
+// Where the request log cannot be written, requests are answered as ever; what is
+// missing is counted, and what comes later is there.
+func TestRequestsFullDisk(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	server := testkit.Start(t, data)
+	c := newClient(server.BaseURL, server.Key)
+	defer c.close()
+	limitFiles(t, server, 4096)
+	mustAsk(t, c, "/customers", http.StatusOK, 10)
+	await(t, "10 requests are missing", func() bool { return droppedRequests(t, server) == 10 })
+	limitFiles(t, server, 0)
+	mustAsk(t, c, "/customers", http.StatusOK, 7)
+	await(t, "7 requests are in the request log", func() bool {
+		demo, _ := MustCountRequests(t, data)
+		return demo == 7
+	})
+	server.Stop(t)
+}
