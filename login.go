@@ -222,6 +222,10 @@ func (s *Service) prove(ctx context.Context, name, password, code string, addr n
 		return LoginProof{}, err
 	}
 	defer func() { end() }()
+	// Those before may have used up what there was.
+	if err := s.limits.mayLogin(addr, s.clock.Now()); err != nil {
+		return LoginProof{}, err
+	}
 	now := s.now()
 	// What cannot be anybody's name is looked up all the same.
 	n, err := ParseOperatorName(name)

@@ -31,15 +31,30 @@ type desk struct {
 // MustDesk returns the desk of an environment with the merchants acme and rival.
 func MustDesk(t *testing.T, env grahak.Environment) *desk {
 	t.Helper()
-	r := MustMerchantRig(t)
-	s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Environment: env})
-	return &desk{Service: s, clock: r.clock, store: r.store}
+	return MustMerchantRig(t).MustDesk(t, grahak.Config{Environment: env})
+}
+
+// MustDesk returns a desk on r's store.
+func (r *rig) MustDesk(t *testing.T, cfg grahak.Config) *desk {
+	t.Helper()
+	cfg.Store, cfg.Sealer, cfg.Clock = r.store, r.sealer, r.clock
+	return &desk{Service: MustService(t, cfg), clock: r.clock, store: r.store}
 }
 
 // authenticator is a person's telephone.
 type authenticator struct {
 	secret []byte
 	clock  *testkit.Clock
+}
+
+// MustPhone returns a telephone that is told the secret of a setup.
+func (d *desk) MustPhone(t *testing.T, shown grahak.OperatorSetup) authenticator {
+	t.Helper()
+	secret, err := base32.StdEncoding.DecodeString(shown.Secret)
+	if err != nil || len(secret) != 20 {
+		t.Fatalf("the secret has %d bytes (%v)", len(secret), err)
+	}
+	return authenticator{secret: secret, clock: d.clock}
 }
 
 // code returns what it shows, as RFC 6238 has it, that many steps from now.
@@ -81,11 +96,7 @@ func (d *desk) MustSetUp(t *testing.T, name grahak.OperatorName, setup string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, err := base32.StdEncoding.DecodeString(shown.Secret)
-	if err != nil || len(secret) != 20 {
-		t.Fatalf("the secret has %d bytes (%v)", len(secret), err)
-	}
-	p := &member{desk: d, name: name, phone: authenticator{secret: secret, clock: d.clock}}
+	p := &member{desk: d, name: name, phone: d.MustPhone(t, shown)}
 	if p.recovery, err = d.FinishSetup(t.Context(), setup, goodPassword, p.phone.code(0), browserHere); err != nil {
 		t.Fatal(err)
 	}
