@@ -115,3 +115,18 @@ type AddressUse struct {
 	WouldRefuse int64
 	LastAt      time.Time
 }
+
+// ValidRequestID reports whether s can be the id of a request, its own or one that its
+// caller gave: it matches [A-Za-z0-9._-]{1,64} (wire.md §2).
+func ValidRequestID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}

@@ -41,7 +41,7 @@ const maxSameID = 10
 // Request returns the merchant's requests with the given id, newest first: callers may
 // give an id of theirs more than once. At most ten are returned. Viewers may.
 func (s *Service) Request(ctx context.Context, c Caller, requestID string) ([]RequestRecord, error) {
-	if err := c.may(scopeViewer); err != nil || requestID == "" {
+	if err := c.may(scopeViewer); err != nil || !ValidRequestID(requestID) {
 		return nil, err
 	}
 	page, err := s.requestPage(ctx, c.Merchant, RequestQuery{Limit: maxSameID, RequestID: requestID})

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"html"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -94,7 +96,7 @@ func (b *bench) measureDashboard(ctx context.Context, h *heading) (_ any, err er
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(repeatStats(ctx, requests), done()); err != nil {
+	if err := errors.Join(repeatStats(ctx, requests), repeatRequests(ctx, requests), done()); err != nil {
 		return nil, err
 	}
 	if s.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, s.key, flags...); err != nil {
@@ -145,6 +147,59 @@ func (s *store) err400s(ctx context.Context) error {
 		for _, path := range []string{"/customers/cst_missing", "/customers?count=0"} {
 			if _, err := send(ctx, http.MethodGet, s.url+path, s.key, ""); !errors.Is(err, errStatus) {
 				return fmt.Errorf("%s was not refused: %w", path, err)
+			}
+		}
+	}
+	return nil
+}
+
+// logSize is how much of the request log is filled, in bytes: what is kept of it unless
+// that is set.
+const logSize = 1 << 30
+
+// repeatRequests writes the demo merchant's requests again, each time as if they were
+// from some hours before, until they fill the log.
+func repeatRequests(ctx context.Context, requests domain.RequestStore) error {
+	const merchant = "demo"
+	var blocks []domain.RequestBlock
+	for full := true; full; {
+		var behind domain.RequestBlockID
+		if len(blocks) > 0 {
+			behind = blocks[len(blocks)-1].ID
+		}
+		page, err := requests.RequestBlocks(ctx, merchant, time.Now(), behind, 64)
+		if err != nil {
+			return err
+		}
+		blocks, full = append(blocks, page...), len(page) == 64
+	}
+	rows, size := make(map[domain.RequestBlockID][]byte), 0
+	for ids := range slices.Chunk(blocks, 64) {
+		var some []domain.RequestBlockID
+		for _, b := range ids {
+			some = append(some, b.ID)
+		}
+		read, err := requests.RequestRows(ctx, merchant, some)
+		if err != nil {
+			return err
+		}
+		maps.Copy(rows, read)
+	}
+	for _, b := range blocks {
+		size += len(b.Filter) + len(rows[b.ID])
+	}
+	times := logSize / size
+	for n := 1; n < times; n++ {
+		back := time.Duration(n) * 20 * 24 * time.Hour / time.Duration(times)
+		for some := range slices.Chunk(blocks, 64) {
+			var copies []domain.RequestBlock
+			for _, b := range some {
+				b.Rows, b.From, b.To = rows[b.ID], b.From.Add(-back), b.To.Add(-back)
+				binary.BigEndian.PutUint64(b.ID[:8], uint64(b.To.UnixMicro()))
+				copies = append(copies, b)
+			}
+			if err := requests.PutRequests(ctx, copies, nil); err != nil {
+				return err
 			}
 		}
 	}
@@ -326,7 +381,7 @@ func (s *store) pages(ctx context.Context, v *visitor) ([]visit, error) {
 		{name: "audit log, one type", path: demo + "/audit?type=ip_list.mode_changed", want: "Audit"},
 		{name: "audit log, one customer", path: demo + "/audit?subject=" + id, want: "Audit"},
 		{name: "audit log, one actor", path: demo + "/audit?actor=nobody", want: "Audit"},
-		{name: "audit log, the chain checked", path: demo + "/audit/check", form: url.Values{}, want: "fit the chain", whole: true},
+		{name: "audit log, the chain checked", path: demo + "/audit/check", form: url.Values{}, want: "Chain check", whole: true},
 		{name: "team", path: demo + "/team", want: "Team"},
 		{name: "settings", path: "/settings", want: "Settings"},
 	}, nil

@@ -227,7 +227,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	requestID, responseID := h.newIDs()
 	x.RequestID = requestID
-	if id := r.Header.Get("X-Request-Id"); validRequestID(id) {
+	if id := r.Header.Get("X-Request-Id"); grahak.ValidRequestID(id) {
 		x.RequestID = id
 	}
 	ids := []string{x.RequestID, responseID}
@@ -331,20 +331,6 @@ func knownMethod(m string) string {
 		return m
 	}
 	return "other"
-}
-
-// validRequestID reports whether s matches [A-Za-z0-9._-]{1,64} (wire.md §2).
-func validRequestID(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return true
 }
 
 // newIDs returns two ids, each of 20 random characters of [a-z2-7]: 100 bits.
