@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/base64"
+	"net"
 	"net/http"
 	"strings"
 
@@ -14,9 +15,32 @@ const (
 	flashCookie   = "grahak_flash"
 )
 
+// onlyHost is what the name of a cookie begins with that browsers take from this very
+// host only, over HTTPS: another host of the same domain can neither put one of its own in
+// its place nor beside it.
+const onlyHost = "__Host-"
+
+// cookieName returns the name that a cookie has in the browser. Browsers disagree about
+// the prefix on plain HTTP, where they keep what is secure on their own machine alone.
+func cookieName(r *http.Request, name string) string {
+	if r.TLS == nil && onThisMachine(r) {
+		return name
+	}
+	return onlyHost + name
+}
+
+// onThisMachine reports whether the browser runs on the machine that it asks.
+func onThisMachine(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = strings.Trim(r.Host, "[]")
+	}
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
 // cookie returns the value of a cookie, empty if there is none.
 func cookie(r *http.Request, name string) string {
-	c, err := r.Cookie(name)
+	c, err := r.Cookie(cookieName(r, name))
 	if err != nil {
 		return ""
 	}
@@ -26,8 +50,12 @@ func cookie(r *http.Request, name string) string {
 // setCookie has the browser keep a value: seconds long, until it is closed if that is
 // 0, and no more if it is below.
 func setCookie(x *web.Exchange, name, value string, seconds int) {
+	name, path := cookieName(x.Request, name), root
+	if strings.HasPrefix(name, onlyHost) {
+		path = "/" // The prefix demands it.
+	}
 	c := http.Cookie{
-		Name: name, Value: value, Path: root, MaxAge: seconds,
+		Name: name, Value: value, Path: path, MaxAge: seconds,
 		HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode,
 	}
 	x.Header().Add("Set-Cookie", c.String())

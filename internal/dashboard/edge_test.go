@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"grahak"
 	"grahak/internal/dashboard"
 )
 
@@ -100,5 +101,42 @@ func TestLog(t *testing.T) {
 	b.Get(t, "/dashboard/m/canary-in-merchant/team").want(t, http.StatusSeeOther)
 	if log := s.log.String(); strings.Contains(log, "canary") || !strings.Contains(log, `"route":"/dashboard/login"`) {
 		t.Errorf("the log says %s", log)
+	}
+}
+
+// On a host of its own a browser keeps cookies that other hosts of the domain can neither
+// set nor hide, and addresses that are shown are as safe as the one that is open.
+func TestOwnHost(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	s.MustOperator(t, "asha", acme, grahak.RoleOwner)
+	link, err := s.service.LoginLink(t.Context(), console(everywhere), "asha")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.browser()
+	b.host = "pages.example.com"
+	// What others have put beside it is not looked at.
+	b.cookies["grahak_session"], b.cookies["grahak_flash"] = "planted", "K3BsYW50ZWQ"
+	in := b.Post(t, "/dashboard/login/link", "link", link).want(t, http.StatusSeeOther).header.Get("Set-Cookie")
+	if !strings.HasPrefix(in, "__Host-grahak_session=") || !strings.Contains(in, "; Path=/; HttpOnly; Secure; SameSite=Strict") {
+		t.Errorf("the cookie is %q", strings.Replace(in, b.cookies["__Host-grahak_session"], "TOKEN", 1))
+	}
+	const path = "/dashboard/m/acme/team"
+	page := b.Get(t, path).want(t, http.StatusOK)
+	if got := page.all(".flash"); got != nil {
+		t.Errorf("the page says %q", got)
+	}
+	shown := b.Post(t, path+"/invite", "once", page.attr("[name=once]", "value"), "name", "ravi", "role", "viewer").want(t, http.StatusOK)
+	if got := shown.all("main code"); len(got) != 2 || got[1] != "https://pages.example.com/dashboard/setup" {
+		t.Errorf("the page shows %q", got)
+	}
+	b.Post(t, path+"/role", "name", "ravi", "remove", "1").redirect(t, path)
+	if got := b.Get(t, path).want(t, http.StatusOK).all(".flash"); len(got) != 1 {
+		t.Errorf("the page says %q", got)
+	}
+	b.Post(t, "/dashboard/logout").redirect(t, "/dashboard/login")
+	if b.cookies["__Host-grahak_session"] != "" {
+		t.Error("the cookie is kept after the logout")
 	}
 }

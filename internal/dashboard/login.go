@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"errors"
-	"net"
 
 	"grahak"
 )
@@ -53,14 +52,7 @@ func (p *page) loginView() loginView {
 // only on a way that they trust.
 func (p *page) insecure() bool {
 	r := p.x.Request
-	if r.TLS != nil || r.Header.Get("Sec-Fetch-Site") != "" {
-		return false
-	}
-	host, _, err := net.SplitHostPort(r.Host)
-	if err != nil {
-		host = r.Host
-	}
-	return host != "localhost" && !net.ParseIP(host).IsLoopback()
+	return r.TLS == nil && r.Header.Get("Sec-Fetch-Site") == "" && !onThisMachine(r)
 }
 
 func showLogin(p *page) error {

@@ -269,7 +269,8 @@ func showRequest(p *page) error {
 func (p *page) curl(r grahak.RequestRecord) string {
 	path := r.Route
 	if r.Customer != "" {
-		path = strings.Replace(path, "{id}", string(r.Customer), 1)
+		// An id that was brought may hold anything: escaped, nothing of it is a shell's.
+		path = strings.Replace(path, "{id}", url.PathEscape(string(r.Customer)), 1)
 	}
 	words := []string{"curl"}
 	if r.Method != http.MethodGet {

@@ -179,6 +179,8 @@ type browser struct {
 	cookies map[string]string
 	// from is the Sec-Fetch-Site of a POST; default same-origin.
 	from string
+	// host is what the browser takes the site's host for; default its address.
+	host string
 }
 
 func (s *site) browser() *browser { return &browser{site: s, cookies: make(map[string]string)} }
@@ -217,6 +219,7 @@ func (b *browser) send(tb testing.TB, method, path string, form url.Values) *rep
 	if b.from != "" {
 		req.Header.Set("Sec-Fetch-Site", b.from)
 	}
+	req.Host = b.host
 	for name, value := range b.cookies {
 		req.AddCookie(&http.Cookie{Name: name, Value: value})
 	}

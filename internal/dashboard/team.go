@@ -111,7 +111,7 @@ func invite(p *page) error {
 		return err
 	}
 	if code == "" {
-		return p.redirect(p.base()+"/team", flash{Text: name + " is " + string(role) + " now, and logs in as before."})
+		return p.redirect(p.base()+"/team", flash{Text: "There was an operator " + name + " already, who is " + string(role) + " here now. Take the role away if it is not who you mean."})
 	}
 	return p.render("invited", "Invited", invitedView{
 		place: p.place(), Name: name, Role: role, URL: p.ownURL(root + "setup"),
@@ -150,12 +150,12 @@ func setRole(p *page) error {
 	return p.redirect(back, flash{Text: name + " is " + string(role) + " now."})
 }
 
-// ownURL returns the address of a path here as the browser knows it.
+// ownURL returns the address of a path here as the browser knows it. What a proxy has made
+// plain HTTP of was HTTPS if the browser trusts it: see [page.insecure].
 func (p *page) ownURL(path string) string {
 	scheme := "http://"
 	r := p.x.Request
-	// Only a browser on HTTPS, or on this machine, could keep the session.
-	if r.TLS != nil || r.Header.Get("Origin") == "https://"+r.Host {
+	if r.TLS != nil || r.Header.Get("Sec-Fetch-Site") != "" && !onThisMachine(r) {
 		scheme = "https://"
 	}
 	return scheme + r.Host + path

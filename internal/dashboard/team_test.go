@@ -57,6 +57,9 @@ func TestTeam(t *testing.T) {
 	// Who has a login gets a role without a code.
 	s.MustOperator(t, "usha", rival, grahak.RoleViewer)
 	b.Post(t, path+"/invite", "once", once(), "name", "usha", "role", "admin").redirect(t, path)
+	if got := b.Get(t, path).want(t, 200).text(".flash"); !strings.Contains(got, "already") {
+		t.Errorf("that somebody was there already is told as %q", got)
+	}
 	viewer := s.MustEnter(t, "meera", grahak.RoleViewer).Get(t, path).want(t, 200)
 	if got := viewer.all("main form"); got != nil {
 		t.Errorf("a viewer sees forms: %q", got)
