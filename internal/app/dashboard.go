@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"grahak"
 	"grahak/internal/api"
@@ -62,9 +63,12 @@ func (s *Server) facts() []dashboard.Fact {
 	if s.cfg.Postgres() {
 		engine = "PostgreSQL"
 	}
-	requests := "not at all"
+	requests, size := "not at all", s.cfg.RequestsSize.String()
+	if unit := strings.IndexFunc(size, unicode.IsLetter); unit > 0 {
+		size = size[:unit] + " " + size[unit:]
+	}
 	if s.cfg.RequestsKeep > 0 {
-		requests = dashboard.Lasting(time.Duration(s.cfg.RequestsKeep)) + ", and at most " + s.cfg.RequestsSize.String()
+		requests = dashboard.Lasting(time.Duration(s.cfg.RequestsKeep)) + ", and at most " + size
 	}
 	return []dashboard.Fact{
 		{Name: "Database", Value: engine},

@@ -97,8 +97,8 @@ func TestDashboardNamesTheAPI(t *testing.T) {
 	s.Stop(t)
 }
 
-// mustHaveCommands logs in by a link and checks that the commands of the demo merchant's home are for an API.
-func mustHaveCommands(t *testing.T, link, api string) {
+// mustLogIn uses a login link and returns what asks for pages with the session.
+func mustLogIn(t *testing.T, link string) (page func(path string) string) {
 	t.Helper()
 	u, err := url.Parse(link)
 	if err != nil {
@@ -110,8 +110,37 @@ func mustHaveCommands(t *testing.T, link, api string) {
 	if status != http.StatusSeeOther || len(cookies) != 1 {
 		t.Fatalf("the link is answered %d with %d cookies", status, len(cookies))
 	}
-	status, _, body := surf(t, base+"/dashboard/m/demo/", nil, cookies...)
-	if want := "<code>curl " + api + "/customers -u YOUR_KEY: "; status != http.StatusOK || !strings.Contains(body, want) {
-		t.Errorf("the page, answered %d, has no %q:\n%s", status, want, body)
+	return func(path string) string {
+		t.Helper()
+		status, _, body := surf(t, base+path, nil, cookies...)
+		if status != http.StatusOK {
+			t.Fatalf("%s is answered %d", path, status)
+		}
+		return body
 	}
+}
+
+// mustHaveCommands logs in by a link and checks that the commands of the demo merchant's home are for an API.
+func mustHaveCommands(t *testing.T, link, api string) {
+	t.Helper()
+	body := mustLogIn(t, link)("/dashboard/m/demo/")
+	if want := "<code>curl " + api + "/customers -u YOUR_KEY: "; !strings.Contains(body, want) {
+		t.Errorf("the page has no %q:\n%s", want, body)
+	}
+}
+
+// TestDashboardSettings checks that the settings of the server are told in words.
+func TestDashboardSettings(t *testing.T) {
+	s := testkit.Start(t, filepath.Join(t.TempDir(), "data"), "--requests-size", "64MiB", "--events-keep", "400d", "--rate-limit-merchant", "0")
+	body := mustLogIn(t, s.DashboardURL)("/dashboard/settings")
+	_, facts, _ := strings.Cut(body, `id="server"`)
+	for _, fact := range []string{
+		"Environment</dt><dd>sandbox", "Events are kept</dt><dd>400 days", "The request log is kept</dt><dd>30 days, and at most 64 MiB", "Idempotency keys are kept</dt><dd>24 hours",
+		"Requests of a key</dt><dd>50,000 a second", "Requests of a merchant</dt><dd>any number",
+	} {
+		if !strings.Contains(facts, fact+"</dd>") {
+			t.Errorf("%s is not among the facts:\n%s", fact, facts)
+		}
+	}
+	s.Stop(t)
 }
