@@ -1,8 +1,16 @@
 package grahak_test
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -408,10 +416,11 @@ func TestLoginsOfNodes(t *testing.T) {
 			})
 
 			// The other node knows a session, a role and a lock.
-			token, v := asha.MustLogin(t)
+			token, _ := asha.MustLogin(t)
 			e.wantVisit(t, "begun elsewhere", token, true)
 			wantCode(t, e.SetRole(t.Context(), operator(rival), "asha", grahak.RoleViewer), "")
-			if v, err = d.Visit(t.Context(), token); err != nil || !slices.ContainsFunc(v.Grants, func(g grahak.Grant) bool { return g.Merchant == rival }) {
+			v, err := d.Visit(t.Context(), token)
+			if err != nil || !slices.ContainsFunc(v.Grants, func(g grahak.Grant) bool { return g.Merchant == rival }) {
 				t.Errorf("the roles are %v (%v)", v.Grants, err)
 			}
 			wantCode(t, e.EndSessions(t.Context(), v), "")
@@ -429,5 +438,101 @@ func TestLoginsOfNodes(t *testing.T) {
 				wantCode(t, err, grahak.CodeTooManyRequests)
 			}
 		})
+	}
+}
+
+// What somebody could log in with is nowhere in clear: not in any file of the database
+// and not in the log.
+func TestLoginSecretsAreNotKept(t *testing.T) {
+	t.Parallel()
+	r := MustMerchantRig(t)
+	var log bytes.Buffer
+	d := r.MustDesk(t, grahak.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	setup, err := d.CreateOperator(t.Context(), allMerchants, "asha")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asha := d.MustSetUp(t, "asha", setup)
+	link, err := d.LoginLink(t.Context(), allMerchants, "asha")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused, err := d.LoginLink(t.Context(), allMerchants, "asha")
+	if err != nil {
+		t.Fatal(err)
+	}
+	byLink, err := d.LoginByLink(t.Context(), link, browserHere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, v := asha.MustLogin(t)
+	if err := d.ChangePassword(t.Context(), v, goodPassword, asha.recovery[0], "another few words"); err != nil {
+		t.Fatal(err)
+	}
+	made, err := d.NewRecoveryCodes(t.Context(), v, "another few words", asha.recovery[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := d.wrong("asha")
+	for range 5 {
+		if _, err := d.Login(t.Context(), wrong); err == nil {
+			t.Fatal("a wrong password is right")
+		}
+	}
+	invited, err := d.CreateOperator(t.Context(), allMerchants, "ravi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The last failure is written when the next login has its turn.
+	if _, err := d.Login(t.Context(), wrong); err == nil {
+		t.Fatal("a wrong password is right")
+	}
+
+	secrets := map[string][]byte{
+		"the authenticator's secret":          asha.phone.secret,
+		"the authenticator's secret as hex":   []byte(hex.EncodeToString(asha.phone.secret)),
+		"the first password":                  []byte(goodPassword),
+		"the second password":                 []byte("another few words"),
+		"a wrong password":                    []byte(wrong.Password),
+		"the token of a session that is gone": []byte(byLink),
+		"the token of a session":              []byte(token),
+		"the browser's full name":             []byte(browserHere.UserAgent),
+	}
+	bytesOf, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets["the token of a session as bytes"] = bytesOf
+	codes := append([]string{setup, link, unused, invited}, slices.Concat(asha.recovery, made)...)
+	for _, code := range codes {
+		plain := strings.ReplaceAll(code, "-", "")
+		secrets["the code "+code] = []byte(code)
+		secrets["the code "+plain] = []byte(plain)
+	}
+	found := 0
+	check := func(where string, b []byte) {
+		if bytes.Contains(b, []byte("operator:asha")) {
+			found++
+		}
+		for what, secret := range secrets {
+			if bytes.Contains(b, secret) {
+				t.Errorf("%s is in %s", what, where)
+			}
+		}
+	}
+	check("the log", log.Bytes())
+	err = filepath.WalkDir(r.folder, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		check(filepath.Base(path), b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found == 0 {
+		t.Error("the files do not even say what asha did")
 	}
 }

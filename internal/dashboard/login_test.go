@@ -201,6 +201,10 @@ func TestSessions(t *testing.T) {
 	if rows := page.all("tbody tr"); len(rows) != 3 {
 		t.Fatalf("the sessions are %q", rows)
 	}
+	// Who came by a link and has no password is not asked for one.
+	if got := page.all("main [type=password]"); got != nil || !strings.Contains(page.text("dl.facts"), "grahak operator reset asha") {
+		t.Errorf("the page is\n%s", page.body)
+	}
 	if strings.Contains(page.body, b.cookies["grahak_session"]) {
 		t.Error("the page has the session's token")
 	}

@@ -60,7 +60,7 @@ func (p *page) setupRefused(err error) error {
 		return err
 	}
 	if grahak.CodeOf(err) == grahak.CodeLoginRefused {
-		message = "This setup code has been used, is older than 72 hours, or has a typing mistake. Who invited you can make another."
+		message = "This setup code has been used, is older than 72 hours, or has a typing mistake. Who runs this server can make another with `grahak operator reset NAME`."
 	}
 	p.noteRefusal(err)
 	return p.refuse("setup", "Set up your login", setupCodeView(message))
