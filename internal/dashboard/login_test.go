@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -224,4 +225,103 @@ func TestSessions(t *testing.T) {
 	again.Post(t, "/dashboard/logout").redirect(t, "/dashboard/login")
 	again.cookies["grahak_session"] = token
 	again.Get(t, "/dashboard/settings").want(t, 303)
+}
+
+// Whatever ends a session, its browser forgets the cookie and is led to the login, and
+// from there to where it wanted to go.
+func TestEndedSession(t *testing.T) {
+	t.Parallel()
+	for how, end := range map[string]func(*testing.T, *site) error{
+		"not used": func(_ *testing.T, s *site) error {
+			s.clock.Advance(24 * time.Hour)
+			return nil
+		},
+		"disabled": func(t *testing.T, s *site) error {
+			t.Helper()
+			return s.service.DisableOperator(t.Context(), console(everywhere), "asha")
+		},
+		"reset": func(t *testing.T, s *site) error {
+			t.Helper()
+			_, err := s.service.ResetOperator(t.Context(), console(everywhere), "asha")
+			return err
+		},
+		"ended elsewhere": func(t *testing.T, s *site) error {
+			t.Helper()
+			s.MustLogin(t, "asha").Post(t, "/dashboard/settings/sessions").redirect(t, "/dashboard/login")
+			return nil
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s := MustServe(t)
+			b := s.MustEnter(t, "asha", grahak.RoleAdmin)
+			token := b.cookies["grahak_session"]
+			const path = "/dashboard/m/acme/requests?status=403"
+			b.Get(t, path).want(t, http.StatusOK)
+			if err := end(t, s); err != nil {
+				t.Fatal(err)
+			}
+			// A form that was sent too late does nothing, and is not sent again by the login.
+			b.Post(t, "/dashboard/m/acme/ip/add", "address", "192.0.2.1").redirect(t, "/dashboard/login")
+			if got := s.addresses(t); len(got) != 0 {
+				t.Errorf("the IP list has %v", got)
+			}
+			b.cookies["grahak_session"] = token
+			to := b.Get(t, path)
+			to.redirect(t, "/dashboard/login?next="+url.QueryEscape(path))
+			if got := b.cookies["grahak_session"]; got != "" {
+				t.Error("the cookie stays")
+			}
+			if got := b.Get(t, to.header.Get("Location")).want(t, http.StatusOK).attr("[name=next]", "value"); got != path {
+				t.Errorf("the login leads to %q", got)
+			}
+		})
+	}
+}
+
+// Another role holds from the next page on, without another login.
+func TestRoleOfSession(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	b := s.MustEnter(t, "asha", grahak.RoleAdmin)
+	s.MustOperator(t, "ravi", acme, grahak.RoleOwner)
+	const path = "/dashboard/m/acme/ip"
+	page := func() *reply { return b.Get(t, path) }
+	add := func(entry string) *reply { return b.Post(t, path+"/add", "address", entry) }
+	if got := page().want(t, http.StatusOK).all(`form[action$="/ip/add"]`); len(got) == 0 {
+		t.Error("an admin cannot add an address")
+	}
+	add("192.0.2.1").redirect(t, path)
+	set := func(role grahak.Role) {
+		t.Helper()
+		if err := s.service.SetRole(t.Context(), console(acme), "asha", role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(grahak.RoleViewer)
+	if got := page().want(t, http.StatusOK).all(`form[action$="/ip/add"]`); len(got) != 0 {
+		t.Errorf("a viewer is offered %q", got)
+	}
+	add("192.0.2.2").want(t, http.StatusForbidden)
+	set("")
+	page().want(t, http.StatusNotFound)
+	add("192.0.2.3").want(t, http.StatusNotFound)
+	set(grahak.RoleAdmin)
+	add("192.0.2.4").redirect(t, path)
+	if d := cmp.Diff([]string{"192.0.2.1/32", "192.0.2.4/32"}, s.addresses(t)); d != "" {
+		t.Errorf("the IP list has (-want +got):\n%s", d)
+	}
+}
+
+// addresses returns what stands on the IP list of acme.
+func (s *site) addresses(t *testing.T) (list []string) {
+	t.Helper()
+	_, entries, err := s.service.IPList(t.Context(), console(acme))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		list = append(list, e.Prefix.String())
+	}
+	return list
 }
