@@ -363,7 +363,7 @@ func TestPostgresEventsInOrder(t *testing.T) {
 	demo := caller{base: s.BaseURL, key: s.Key}
 	last := func(kind string) {
 		t.Helper()
-		lines := strings.Split(strings.TrimSpace(runEnv(t, on(database), "audit", "events", "--data", s.Data).done(t).stdout), "\n")
+		lines := strings.Split(strings.TrimSpace(runEnv(t, on(database), "audit", "events", "-m", "demo", "--data", s.Data).done(t).stdout), "\n")
 		if !strings.Contains(lines[len(lines)-1], " "+kind+" ") {
 			t.Errorf("the last event is %q, want %s", lines[len(lines)-1], kind)
 		}
@@ -375,7 +375,7 @@ func TestPostgresEventsInOrder(t *testing.T) {
 	s.Stop(t)
 	createKeyOn(t, database, "demo")
 	nowhere := filepath.Join(t.TempDir(), "nowhere")
-	r := runEnv(t, on(database), "audit", "events", "--data", nowhere)
+	r := runEnv(t, on(database), "audit", "events", "-m", "demo", "--data", nowhere)
 	if want := "Merchant demo has 1 event without a position yet, not listed here: a server that runs gives them one, and so does this command with the master key.\n"; r.status != 0 || r.stderr != want {
 		t.Errorf("without the master key: exit status %d, %q, want %q", r.status, r.stderr, want)
 	}

@@ -255,7 +255,7 @@ func TestProgressOnTerminal(t *testing.T) {
 		bar  string // a pattern
 	}{
 		{[]string{"seal", "rotate", "--all"}, `^Re-sealing demo +0% \|[^|]*\| \(\d+/200\)`},
-		{[]string{"audit", "verify"}, `^Checking demo +\d+% \|[^|]*\| \(\d+/202\)`},
+		{[]string{"audit", "verify", "-m", "demo"}, `^Checking demo +\d+% \|[^|]*\| \(\d+/202\)`},
 		{[]string{"export", "-m", "demo"}, `^Exporting +\d+% \|[^|]*\| \(\d+/200\)`},
 		{[]string{"import", rows, "-m", "demo", "--dry-run"}, `^Checking, \d+ rows/s +\d+% \|[^|]*\| \( *[\d.]+( k?B)?/[\d.]+ kB`},
 		{[]string{"import", rows, "-m", "demo"}, `^Importing, \d+ rows/s +\d+% \|[^|]*\| \( *[\d.]+( k?B)?/[\d.]+ kB`},
