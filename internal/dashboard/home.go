@@ -147,7 +147,7 @@ func (v *homeView) look(ctx context.Context, p *page) error {
 		case !w.DisabledAt.IsZero() && w.DisabledFor != "":
 			note("bad", "disabled", "The webhook "+string(w.ID)+" is disabled.", "/webhooks/"+string(w.ID))
 		case !w.FailingSince.IsZero():
-			note("warn", "failing", "The webhook "+string(w.ID)+" fails since "+w.FailingSince.UTC().Format(minuteForm)+" UTC, "+strconv.FormatInt(w.Failures, 10)+" times so far.", "/webhooks/"+string(w.ID))
+			note("warn", "failing", "The webhook "+string(w.ID)+" has failed "+strconv.FormatInt(w.Failures, 10)+" times in a row since "+w.FailingSince.UTC().Format(minuteForm)+" UTC.", "/webhooks/"+string(w.ID))
 		}
 	}
 	return nil
