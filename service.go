@@ -313,6 +313,9 @@ func (s *Service) housekeeping(ctx context.Context) {
 			if s.nodes.owns("idempotency keys") {
 				s.prune(ctx, "idempotency keys", s.store.PruneIdempotency)
 			}
+			if s.nodes.owns("sessions") {
+				s.prune(ctx, "sessions", s.store.PruneOperators)
+			}
 		}
 	}
 }

@@ -509,6 +509,9 @@ type OperatorStore interface {
 	// TouchSession notes when a session was last used. It writes no event, and passes
 	// over a session that has ended.
 	TouchSession(ctx context.Context, hash SecretHash, at time.Time) error
+	// PruneOperators deletes at most limit sessions and codes that expired before now,
+	// without an event, and returns how many it deleted.
+	PruneOperators(ctx context.Context, now time.Time, limit int) (int, error)
 	// EndSessions deletes one session of an operator, or all if the hash is zero. It
 	// writes the event only if there were any.
 	EndSessions(ctx context.Context, name OperatorName, hash SecretHash, e Event) error

@@ -91,7 +91,7 @@ func (c auditVerifyCmd) Run(ctx context.Context, std Streams) error {
 }
 
 // chainsOf is merchantsOf, and after all merchants [grahak.OperatorsMerchant] if there is
-// one: what happened to operators has a chain as well.
+// one: what happened to operators has a chain and keys as well.
 func chainsOf(ctx context.Context, d *app.Data, named string) ([]grahak.MerchantID, error) {
 	merchants, err := merchantsOf(ctx, d, named)
 	if err != nil || named != "" {

@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
+	"slices"
 
+	"grahak"
 	"grahak/internal/app"
 	"grahak/internal/backup"
 	"grahak/internal/config"
@@ -75,8 +77,9 @@ func contents(b app.Backup) string {
 	if b.MasterKeyID != "" {
 		key = "sealed under master key " + b.MasterKeyID
 	}
+	merchants := slices.DeleteFunc(slices.Clone(b.Merchants), func(m backup.Merchant) bool { return m.ID == string(grahak.OperatorsMerchant) })
 	return fmt.Sprintf("%s of %s (%s) as of %s, %.1f MiB, %s",
-		count(b.Customers(), "customer"), count(int64(len(b.Merchants)), "merchant"), b.Environment, stamp(b.MadeAt), float64(b.Bytes)/(1<<20), key)
+		count(b.Customers(), "customer"), count(int64(len(merchants)), "merchant"), b.Environment, stamp(b.MadeAt), float64(b.Bytes)/(1<<20), key)
 }
 
 // sum is the sum of a whole backup file, which other programs can check, too.

@@ -205,7 +205,7 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 	}
 	var latest time.Time
 	var locked []grahak.MerchantID
-	var why error
+	var why, operators error
 	for _, m := range merchants {
 		if err := data.Sealer.Check(ctx, m.ID); err != nil {
 			locked, why = append(locked, m.ID), err
@@ -217,6 +217,10 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 			latest = page[0].UpdatedAt
 		}
 	}
+	// Nobody logs in without the keys of the operators.
+	if _, err := data.Store.Merchant(ctx, grahak.OperatorsMerchant); err == nil {
+		operators = data.Sealer.Check(ctx, grahak.OperatorsMerchant)
+	}
 	if len(merchants) == 0 {
 		// There is nothing yet to try the master key on but making keys.
 		_, why = data.Sealer.NewKeyset(ctx, "doctor")
@@ -226,6 +230,8 @@ func (c doctorCmd) checkMerchants(ctx context.Context, r *report, data *app.Data
 		r.fail("master key", "%d of %s cannot be served, %s among them: %s", len(locked), count(int64(len(merchants)), "merchant"), locked[len(locked)-1], sentence(why))
 	case why != nil:
 		r.fail("master key", "%s", sentence(why))
+	case operators != nil:
+		r.fail("master key", "nobody can log in to the dashboard: %s", sentence(operators))
 	default:
 		r.ok("master key", "opens the keys of every merchant (%d)", len(merchants))
 		c.checkLeftOver(ctx, r, data)

@@ -179,7 +179,7 @@ func (c sealRotateCmd) Run(ctx context.Context, std Streams) error {
 }
 
 func (c sealRotateCmd) rotate(ctx context.Context, std Streams, d *app.Data) error {
-	merchants, err := merchantsOf(ctx, d, c.Merchant)
+	merchants, err := chainsOf(ctx, d, c.Merchant)
 	if err != nil {
 		return err
 	}

@@ -300,3 +300,34 @@ func (s *portable) EndSessions(ctx context.Context, name grahak.OperatorName, ha
 		return unlessUnchanged(deleteSession(tx, name, hash))
 	}, e)
 }
+
+// PruneOperators implements [grahak.OperatorStore].
+func (s *portable) PruneOperators(ctx context.Context, now time.Time, limit int) (int, error) {
+	at := now.UnixMicro()
+	var due int
+	err := s.read(ctx, func(r conn) error {
+		return r.queryRow(`SELECT (SELECT count(*) FROM operator_sessions WHERE merchant_id = $1 AND expires_at <= $2)
+			+ (SELECT count(*) FROM operator_codes WHERE merchant_id = $1 AND expires_at <= $2)`, operators, at).Scan(&due)
+	})
+	// Most looks find nothing, and those cost no write.
+	if err != nil || due == 0 {
+		return 0, err
+	}
+	var deleted int64
+	err = s.write(ctx, func(tx tx) (err error) {
+		deleted, err = tx.exec(`DELETE FROM operator_sessions WHERE merchant_id = $1 AND hash IN
+			(SELECT hash FROM operator_sessions WHERE merchant_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3)`, operators, at, limit)
+		if err != nil {
+			return err
+		}
+		codes, err := tx.exec(`DELETE FROM operator_codes WHERE merchant_id = $1 AND hash IN
+			(SELECT hash FROM operator_codes WHERE merchant_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3)`, operators, at, int64(limit)-deleted)
+		deleted += codes
+		return err
+	})
+	if err != nil {
+		// The job may still run, so what it sets is not to be read.
+		return 0, err
+	}
+	return int(deleted), nil
+}

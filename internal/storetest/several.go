@@ -29,6 +29,10 @@ var severalTests = []test{
 	{"retire against writes", retireAgainstWrites},
 	{"one import", importRace},
 	{"imports against creates", importsAgainstCreates},
+	{"one code of the authenticator", loginsWithOneStep},
+	{"one recovery code", loginsWithOneCode},
+	{"last owners together", removalsOfLastOwners},
+	{"logins that fail together", loginFailuresTogether},
 }
 
 // seenByOthers writes through one process after the other. At once all of them

@@ -48,6 +48,8 @@ func Run(t *testing.T, open Opener) {
 		{"prune", pruneTests, 0},
 		{"webhook", webhookTests, 0},
 		{"form", formTests, 0},
+		{"operator", operatorTests, 0},
+		{"session", sessionTests, 0},
 		{"seal", sealTests, 0},
 		{"rewrap", rewrapTests, 0},
 		{"refusal", refusalTests, 0},
