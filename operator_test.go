@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"testing"
 	"time"
 
@@ -159,31 +158,4 @@ func TestLogin(t *testing.T) {
 	wantCode(t, err, grahak.CodeMerchantNotFound)
 	_, _, err = d.VisitorCaller(t.Context(), v, grahak.OperatorsMerchant)
 	wantCode(t, err, grahak.CodeMerchantNotFound)
-}
-
-// TestLoginBurst holds many who come from one address at once to what that address may
-// try.
-func TestLoginBurst(t *testing.T) {
-	t.Parallel()
-	const most, tries = 3, 20
-	r := MustMerchantRig(t)
-	s := MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Limits: grahak.Limits{Failed: most}})
-	codes := make(chan grahak.Code, tries)
-	start := make(chan struct{})
-	for i := range tries {
-		go func() {
-			<-start
-			_, err := s.Login(t.Context(), grahak.LoginAttempt{Name: "nobody" + strconv.Itoa(i), Password: goodPassword, Code: "123456", Client: browserHere})
-			codes <- grahak.CodeOf(err)
-		}()
-	}
-	close(start)
-	got := make(map[grahak.Code]int)
-	for range tries {
-		got[<-codes]++
-	}
-	// Who had to wait long for the others gets a third answer.
-	if tried := got[grahak.CodeLoginRefused]; tried < 1 || tried > most {
-		t.Errorf("%d passwords were tried, want %d: %v", tried, most, got)
-	}
 }

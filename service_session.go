@@ -14,6 +14,10 @@ import (
 // that was used longest ago.
 const maxSessions = 20
 
+// maxForms is how many forms of an operator are remembered: far more than a person sends
+// in a session, and few enough that nobody fills the store with them.
+const maxForms = 1000
+
 // touchSession is how old the note of a session's last use gets.
 const touchSession = time.Minute
 
@@ -242,10 +246,11 @@ func (s *Service) Sessions(ctx context.Context, v Visitor) ([]Session, error) {
 }
 
 // ClaimForm reports whether the visitor sends a form for the first time in this session,
-// whichever node it is sent to. The form is known by its token, which nobody guesses.
+// whichever node it is sent to. The form is known by its token, which nobody guesses. Code:
+// [CodeTooManyRequests] for who has sent very many.
 func (s *Service) ClaimForm(ctx context.Context, v Visitor, token string) (bool, error) {
 	form := OperatorCode{Hash: hashSecret("form " + string(v.Session.ID) + " " + token), ExpiresAt: v.Session.ExpiresAt}
-	return s.store.ClaimForm(ctx, v.Account.Name, form)
+	return s.store.ClaimForm(ctx, v.Account.Name, form, maxForms)
 }
 
 // EndSession ends one of the visitor's own sessions; an unknown one has ended.

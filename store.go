@@ -477,8 +477,9 @@ type OperatorStore interface {
 	// PutLoginLink writes a code of [CodeKindLink]. Code: [CodeOperatorNotFound].
 	PutLoginLink(ctx context.Context, name OperatorName, link OperatorCode) error
 	// ClaimForm writes a code of [CodeKindForm] and reports whether there was none with
-	// its hash. Code: [CodeOperatorNotFound].
-	ClaimForm(ctx context.Context, name OperatorName, form OperatorCode) (bool, error)
+	// its hash. Codes: [CodeOperatorNotFound]; [CodeTooManyRequests] if the operator has
+	// most of them.
+	ClaimForm(ctx context.Context, name OperatorName, form OperatorCode, most int) (bool, error)
 	// OperatorCode returns whose code of a kind has the given hash. Code:
 	// [CodeLoginRefused] if there is none, it has expired at now, or the operator is
 	// disabled.

@@ -67,10 +67,19 @@ func (s *portable) PutLoginLink(ctx context.Context, name grahak.OperatorName, l
 }
 
 // ClaimForm implements [grahak.OperatorStore].
-func (s *portable) ClaimForm(ctx context.Context, name grahak.OperatorName, form grahak.OperatorCode) (first bool, err error) {
+func (s *portable) ClaimForm(ctx context.Context, name grahak.OperatorName, form grahak.OperatorCode, most int) (first bool, err error) {
 	err = s.write(ctx, func(tx tx) error {
 		if _, err := operator(tx, name); err != nil {
 			return err
+		}
+		var sent int
+		err := tx.queryRow(`SELECT count(*) FROM operator_codes WHERE merchant_id = $1 AND operator = $2 AND kind = $3`,
+			operators, string(name), string(grahak.CodeKindForm)).Scan(&sent)
+		if err != nil {
+			return err
+		}
+		if sent >= most {
+			return grahak.Errorf(grahak.CodeTooManyRequests, "You have sent as many forms as can be remembered: log in again when this session has ended.")
 		}
 		n, err := tx.exec(`INSERT INTO operator_codes (merchant_id, hash, operator, kind, expires_at) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (merchant_id, hash) DO NOTHING`, operators, form.Hash[:], string(name), string(grahak.CodeKindForm), micros(form.ExpiresAt))
