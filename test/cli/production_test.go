@@ -115,7 +115,7 @@ func TestProduction(t *testing.T) {
 			for _, e := range entries {
 				made = append(made, e.Name())
 			}
-			if diff := cmp.Diff([]string{"control.sock", "grahak.db", "grahak.db-shm", "grahak.db-wal", "server.lock"}, made); diff != "" {
+			if diff := cmp.Diff([]string{"control.sock", "grahak.db", "grahak.db-shm", "grahak.db-wal", "requests.db", "requests.db-shm", "requests.db-wal", "server.lock"}, made); diff != "" {
 				t.Errorf("files in the data folder (-want +got):\n%s", diff)
 			}
 

@@ -324,11 +324,7 @@ func checkList(t *testing.T, c *client, want []*tracked) {
 // updates there were.
 func checkEvents(t *testing.T, data string, want []*tracked) (updates int) {
 	t.Helper()
-	path, err := filepath.Glob(filepath.Join(data, "*.db"))
-	if err != nil || len(path) != 1 {
-		t.Fatalf("the data folder has the databases %v (%v), want one", path, err)
-	}
-	store, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: path[0], Logger: slog.New(slog.DiscardHandler)})
+	store, err := sqlstore.OpenSQLite(t.Context(), sqlstore.SQLiteConfig{Path: filepath.Join(data, "grahak.db"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
