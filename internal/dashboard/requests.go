@@ -269,7 +269,8 @@ func showRequest(p *page) error {
 func (p *page) curl(r grahak.RequestRecord) string {
 	path := r.Route
 	if r.Customer != "" {
-		// An id that was brought may hold anything: escaped, nothing of it is a shell's.
+		// Ids are letters and digits. Of what somebody else put into the log nothing must be
+		// a shell's to run.
 		path = strings.Replace(path, "{id}", url.PathEscape(string(r.Customer)), 1)
 	}
 	words := []string{"curl"}

@@ -59,7 +59,7 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%s shows the customer or the key", path)
 		}
 	}
-	// An id that an import has brought is no part of the command but its word.
+	// Whatever the log has for an id, it is a part of the command's last word.
 	odd := s.mustNote(1, grahak.RequestRecord{Merchant: acme, Method: "GET", Route: "/customers/{id}", Customer: "a'; echo $(id) '", Status: 200})
 	page = b.Get(t, requestsPage+"/"+odd).want(t, http.StatusOK)
 	wantEqual(t, "the command", "curl -u YOUR_KEY: -H 'x-merchantid: acme' '"+s.url+"/customers/a%27%3B%20echo%20$%28id%29%20%27'", page.text("pre"))
