@@ -103,6 +103,28 @@ func TestLockOut(t *testing.T) {
 	asha.MustLogin(t)
 }
 
+// A code that was used before, and a login of somebody disabled, count as failures although
+// the password is right.
+func TestLockOutWithPassword(t *testing.T) {
+	t.Parallel()
+	d := MustDesk(t, grahak.Production)
+	asha := d.MustMember(t, "asha", acme, grahak.RoleOwner)
+	gone := d.MustMember(t, "gone", acme, grahak.RoleOwner)
+	if err := d.DisableOperator(t.Context(), allMerchants, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	asha.MustLogin(t)
+	for who, a := range map[string]grahak.LoginAttempt{"a code again": asha.attempt(), "disabled": gone.attempt()} {
+		for range 5 {
+			_, err := d.Login(t.Context(), a)
+			wantCode(t, err, grahak.CodeLoginRefused)
+		}
+		if _, err := d.Login(t.Context(), a); grahak.CodeOf(err) != grahak.CodeTooManyRequests {
+			t.Errorf("%s: %v", who, err)
+		}
+	}
+}
+
 // lockOuts returns how often operators were locked out, by their names.
 func (d *desk) lockOuts(t *testing.T) map[string]int {
 	t.Helper()
