@@ -267,7 +267,7 @@ func (c operatorRoleCmd) Run(ctx context.Context, std Streams) error {
 			}
 		}
 		if c.Remove {
-			fmt.Fprintf(std.Out, "Operator %s has no role of %s any more.\n", c.Name, c.where())
+			fmt.Fprintf(std.Out, "Operator %s has no role at %s any more.\n", c.Name, c.where())
 		} else {
 			fmt.Fprintf(std.Out, "Operator %s is %s of %s.\n", c.Name, c.Role, c.where())
 		}
