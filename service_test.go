@@ -292,6 +292,49 @@ func TestRunPrunesTokens(t *testing.T) {
 	})
 }
 
+// Sessions and codes that have expired are deleted, whether or not anybody logs in.
+func TestRunPrunesOperators(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := MustBackground(t)
+		name, err := b.SandboxOperator(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now()
+		ends := at.Add(time.Minute)
+		for _, code := range []byte{1, 2} {
+			if err := b.store.PutLoginLink(t.Context(), name, grahak.OperatorCode{Hash: grahak.SecretHash{code}, ExpiresAt: ends}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		session := grahak.SessionRecord{Hash: grahak.SecretHash{3}, Session: grahak.Session{Operator: name, CreatedAt: at, UsedAt: at, ExpiresAt: ends}}
+		proof := grahak.LoginProof{Operator: name, At: at, Kind: grahak.CodeKindLink, Code: grahak.SecretHash{1}}
+		if err := b.store.BeginSession(t.Context(), proof, session, at.Add(-time.Hour), 2, nil); err != nil {
+			t.Fatal(err)
+		}
+		kept := func() int {
+			t.Helper()
+			sessions, err := b.store.Sessions(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(sessions)
+		}
+		time.Sleep(time.Minute - time.Second)
+		diff(t, "sessions kept before they expire", 1, kept())
+		// A look is due every ten seconds.
+		time.Sleep(12 * time.Second)
+		diff(t, "sessions kept after they expired", 0, kept())
+		// Of an expired code nothing but the deletion can be seen.
+		n, err := b.store.PruneOperators(t.Context(), time.Now(), 10)
+		if n != 0 || err != nil {
+			t.Errorf("%d expired codes were kept (%v)", n, err)
+		}
+		diff(t, "faults logged", "", b.log.String())
+	})
+}
+
 // An outage ends nothing and is told of without flooding the log with more than
 // the failures there were.
 func TestRunSurvivesOutage(t *testing.T) {
