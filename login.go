@@ -151,6 +151,10 @@ func lockedFor(failures int64) time.Duration {
 const (
 	// loginWait is how long a password waits for others to be hashed.
 	loginWait = 5 * time.Second
+	// failurePause is how long the turn lasts at least after a failure, which is longer
+	// than it takes to write one: how long the next has to wait must not tell whether
+	// there is such an operator.
+	failurePause = 50 * time.Millisecond
 	// maxStrangers bounds how many names that are no operator's are remembered.
 	maxStrangers = 4096
 )
@@ -266,15 +270,18 @@ func (s *Service) prove(ctx context.Context, name, password, code string, addr n
 	s.limits.loginFailed(addr, now)
 	if !known {
 		s.logins.failed(name, now)
-		return LoginProof{}, errLoginRefused
 	}
 	// How long it takes to write that would tell that there is such an operator. The
 	// turn is over only then: nobody on this node tries another password before.
 	over := end
 	end = func() {}
+	pause := time.NewTimer(failurePause)
 	go func() {
 		defer over()
-		s.noteFailure(context.WithoutCancel(ctx), n, now)
+		if known {
+			s.noteFailure(context.WithoutCancel(ctx), n, now)
+		}
+		<-pause.C
 	}()
 	return LoginProof{}, errLoginRefused
 }

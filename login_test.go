@@ -354,3 +354,23 @@ func TestLoginsAtOnce(t *testing.T) {
 		t.Errorf("the answers are %v", count)
 	}
 }
+
+// How long the next login has to wait does not tell whether the one before it was with
+// an operator's name: a failure that is not written takes as long as one that is.
+func TestFailuresTakeAsLong(t *testing.T) {
+	t.Parallel()
+	d := MustMerchantRig(t).MustDesk(t, grahak.Config{})
+	for range 5 {
+		_, err := d.Login(t.Context(), d.wrong("locked"))
+		wantCode(t, err, grahak.CodeLoginRefused)
+	}
+	start := time.Now()
+	_, err := d.Login(t.Context(), d.wrong("nobody"))
+	wantCode(t, err, grahak.CodeLoginRefused)
+	// No password is hashed for it, but it waits for its turn.
+	_, err = d.Login(t.Context(), d.wrong("locked"))
+	wantCode(t, err, grahak.CodeTooManyRequests)
+	if took := time.Since(start); took < 50*time.Millisecond {
+		t.Errorf("the next login had its turn after %v", took)
+	}
+}
