@@ -69,6 +69,8 @@ func TestPostgresDoctor(t *testing.T) {
 	runEnv(t, on(postgres.URL(database, standby)), serve(s.Data)...).refused(t, 1,
 		`^the database server at 127\.0\.0\.1:\d+ is a standby, which cannot be written: name the primary, or all hosts, in --database-url$`)
 
+	cluster.Exec(t, database, `UPDATE keysets SET indexing = '\x00' WHERE merchant_id = '@operators'`)
+	find(data, finding("FAIL", "master key", `nobody can log in to the dashboard: .+`))
 	cluster.Exec(t, database, `UPDATE goose_db_version SET version_id = 99 WHERE version_id > 0`)
 	find(data, finding("FAIL", "database", `the database has schema version 99, but this grahak knows only up to \d+: use the newer grahak that made it`))
 	cluster.Stop(t)
