@@ -91,9 +91,10 @@ var headers = map[string][]string{
 	"Cross-Origin-Opener-Policy":   {"same-origin"},
 	"Cross-Origin-Resource-Policy": {"same-origin"},
 	"Permissions-Policy":           {"camera=(), geolocation=(), microphone=(), payment=(), usb=()"},
-	"Referrer-Policy":              {"no-referrer"},
-	"X-Content-Type-Options":       {"nosniff"},
-	"X-Frame-Options":              {"DENY"},
+	// Browsers that send no Sec-Fetch-Site would else call the origin of forms "null".
+	"Referrer-Policy":        {"same-origin"},
+	"X-Content-Type-Options": {"nosniff"},
+	"X-Frame-Options":        {"DENY"},
 }
 
 // Serve implements [web.Edge].
