@@ -151,7 +151,7 @@ func TestRefusedAddress(t *testing.T) {
 	access.IP = grahak.IPVerdict{}
 	diff(t, "who was refused", grahak.Access{
 		Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeWrite},
-		KeyID:  key.ID,
+		KeyID:  key.ID, KeyMerchant: acme,
 	}, access)
 }
 

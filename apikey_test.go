@@ -162,7 +162,7 @@ func TestImportRules(t *testing.T) {
 		access, authErr := r.Authenticate(t.Context(), grahak.Credential{Key: c.key})
 		switch {
 		case c.want == "":
-			diff(t, c.name, grahak.Access{Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeWrite}, KeyID: key.ID, IP: grahak.IPVerdict{Mode: grahak.IPModeOff}}, access)
+			diff(t, c.name, grahak.Access{Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeWrite}, KeyID: key.ID, KeyMerchant: acme, IP: grahak.IPVerdict{Mode: grahak.IPModeOff}}, access)
 			if strings.HasPrefix(c.key, "gk_sandbox_") {
 				diff(t, c.name+": prefix", "gk_sandbox_"+c.key[11:15], key.Prefix)
 			} else {

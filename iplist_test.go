@@ -143,7 +143,7 @@ func TestIPVerdicts(t *testing.T) {
 			}
 			// Who was refused is told too, for the log.
 			diff(t, name, grahak.Access{
-				Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeWrite}, KeyID: key.ID, IP: want,
+				Caller: grahak.Caller{Merchant: acme, Actor: string(key.ID), Scope: grahak.ScopeWrite}, KeyID: key.ID, KeyMerchant: acme, IP: want,
 			}, access)
 			diff(t, name+": would be refused", mode == grahak.IPModeReport && c.matched == "", access.IP.WouldRefuse())
 			diff(t, name+": is refused", refused, access.IP.Refused())

@@ -2,10 +2,12 @@ package sqlstore_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"grahak"
 	"grahak/internal/testkit/postgres"
@@ -61,7 +63,7 @@ func TestReadAgain(t *testing.T) {
 		s = MustOpenPostgres(t, url+"?enable_seqscan=off&enable_sort=off")
 		got, err := c.read()
 		must(t, err)
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 			t.Errorf("%s, read again (-want +got):\n%s", c.table, diff)
 		}
 		if cluster.QueryText(t, url, "SELECT last_value < 7 FROM calls")[0] == "t" {

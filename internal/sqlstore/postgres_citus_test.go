@@ -55,7 +55,8 @@ func TestDistribute(t *testing.T) {
 		"api_keys", "client_auth_tokens: merchant_id keysets", "customers: merchant_id keysets", "event_chain: merchant_id keysets",
 		"events: merchant_id keysets", "idempotency_keys: merchant_id keysets", "imports: merchant_id keysets", "instance", "ip_list", "keysets: merchant_id default", "lookup_blocks: merchant_id keysets",
 		"lookup_runs: merchant_id keysets", "merchants", "nodes",
-		"operator_codes: merchant_id keysets", "operator_grants", "operator_sessions: merchant_id keysets", "operators", "pending_events: merchant_id keysets", "unordered: merchant_id keysets",
+		"operator_codes: merchant_id keysets", "operator_grants", "operator_sessions: merchant_id keysets", "operators", "pending_events: merchant_id keysets",
+		"request_blocks: merchant_id keysets", "request_stats: merchant_id keysets", "unordered: merchant_id keysets",
 		"webhook_attempts: merchant_id keysets", "webhook_retries: merchant_id keysets", "webhooks: merchant_id keysets",
 	}
 	if diff := cmp.Diff(want, calls()); diff != "" {
