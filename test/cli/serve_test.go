@@ -182,6 +182,7 @@ func TestModes(t *testing.T) {
 	}
 	want := map[string]fs.FileMode{
 		".": fs.ModeDir | 0o700, "grahak.db": 0o600, "grahak.db-shm": 0o600, "grahak.db-wal": 0o600, "master.key": 0o600, "server.lock": 0o600,
+		"requests.db": 0o600, "requests.db-shm": 0o600, "requests.db-wal": 0o600,
 		"control.sock": fs.ModeSocket | 0o600,
 		"tls":          fs.ModeDir | 0o700, "tls/ca.pem": 0o600, "tls/localhost.pem": 0o600, "tls/localhost-key.pem": 0o600,
 	}
