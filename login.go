@@ -132,7 +132,9 @@ const noPassword = "$argon2id$v=19$m=19456,t=2,p=1$xj9fxHCxC5V8/aG1TTEpZA$JsJIro
 // maxPassword is the limit of passwords, in bytes.
 const maxPassword = 1024
 
-func checkPassword(password string) error {
+// CheckPassword returns a [CodeInvalidOperator] error unless an operator may have the
+// password, which is not looked at but for its length.
+func CheckPassword(password string) error {
 	if utf8.RuneCountInString(password) < MinPassword || len(password) > maxPassword {
 		return Errorf(CodeInvalidOperator, "A password has at least %d characters and at most %d bytes: a few words do.", MinPassword, maxPassword)
 	}

@@ -142,7 +142,7 @@ func (s *Service) FinishSetup(ctx context.Context, code, password, totp string, 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPassword(password); err != nil {
+	if err := CheckPassword(password); err != nil {
 		return nil, err
 	}
 	p, right, err := s.codeProof(ctx, o, totp, s.now())
@@ -279,7 +279,7 @@ func (s *Service) endSessions(ctx context.Context, v Visitor, hash SecretHash) e
 // [CodeLoginRefused] if the old one or the code is wrong; [CodeTooManyRequests];
 // [CodeInvalidOperator] if the new one is too short.
 func (s *Service) ChangePassword(ctx context.Context, v Visitor, password, code, next string) error {
-	if err := checkPassword(next); err != nil {
+	if err := CheckPassword(next); err != nil {
 		return err
 	}
 	p, err := s.prove(ctx, string(v.Account.Name), password, code, v.Session.Addr)

@@ -458,7 +458,11 @@ func (s *Server) Run(ctx context.Context) error {
 			failed <- err
 		}
 	}
-	s.log.Info("started", "environment", s.cfg.Environment, "version", s.version, "api", s.APIAddr().String(), "operations", s.OpsAddr().String())
+	started := []any{"environment", s.cfg.Environment, "version", s.version, "api", s.APIAddr().String(), "operations", s.OpsAddr().String()}
+	if s.dashboard != nil {
+		started = append(started, "dashboard", s.DashboardAddr().String())
+	}
+	s.log.Info("started", started...)
 	defer s.log.Info("stopped")
 	go serve(s.api, web.Limit(s.listener.api, s.cfg.MaxConnections))
 	go serve(s.ops, s.listener.ops)

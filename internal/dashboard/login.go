@@ -23,6 +23,8 @@ type loginView struct {
 	Continue bool
 	// Insecure is set if the browser would not keep the session.
 	Insecure bool
+	// Links is set if this server makes login links.
+	Links bool
 }
 
 // loginLinkView is the page behind a login link, whose button uses it up.
@@ -44,6 +46,7 @@ func (p *page) loginView() loginView {
 			Hint: "Six digits from your authenticator, or one of your recovery codes.",
 		},
 		Insecure: p.insecure(),
+		Links:    p.edge.cfg.Environment == grahak.Sandbox,
 	}
 }
 
@@ -95,7 +98,7 @@ func loginByLink(p *page) error {
 	token, err := p.edge.service.LoginByLink(p.ctx(), p.field("link"), p.client())
 	if message, ok := loginError(err); ok {
 		if grahak.CodeOf(err) == grahak.CodeLoginRefused {
-			message = "This link has been used, or is older than 15 minutes. Make another with `grahak operator link NAME`, or restart `grahak serve`, which prints one."
+			message = "This link has been used, or is older than 15 minutes. Make another with grahak operator link NAME, or restart grahak serve, which prints one."
 		}
 		p.noteRefusal(err)
 		return p.refuse("loginlink", "Log in", loginLinkView{Error: message})
@@ -112,7 +115,7 @@ func loginByLink(p *page) error {
 func loginError(err error) (string, bool) {
 	switch grahak.CodeOf(err) {
 	case grahak.CodeLoginRefused:
-		return "That is not right. Check the name, the password and the code, of which a new one comes every 30 seconds.", true
+		return "That is not right. Check the name, the password and the code: each works once, and a new one comes every 30 seconds.", true
 	case grahak.CodeTooManyRequests:
 		known := new(grahak.Error)
 		if errors.As(err, &known) && known.RetryIn > 0 {

@@ -63,8 +63,8 @@ func TestSetup(t *testing.T) {
 	finish := func(password, totp string) *reply {
 		return b.Post(t, "/dashboard/setup/finish", "code", code, "password", password, "totp", totp)
 	}
-	for _, wrong := range []*reply{finish("short", totp(t, secret, s.clock.Now())), finish(password, "000000")} {
-		if wrong.want(t, 422).text(".error") == "" || wrong.text("#secret") != secret {
+	for at, wrong := range map[string]*reply{"password": finish("short", totp(t, secret, s.clock.Now())), "totp": finish(password, "000000")} {
+		if wrong.want(t, 422).attr(".field.wrong input", "name") != at || wrong.text(".error") == "" || wrong.text("#secret") != secret {
 			t.Errorf("a refused step is shown as\n%s", wrong.body)
 		}
 	}
@@ -146,6 +146,9 @@ func TestLoginLink(t *testing.T) {
 	s.browser().Post(t, "/dashboard/login/link", "link", link).redirect(t, "/dashboard/")
 	if got := s.browser().Post(t, "/dashboard/login/link", "link", link).want(t, 422).text("[role=alert]"); !strings.Contains(got, "has been used") {
 		t.Errorf("a used link is answered %q", got)
+	}
+	if got := s.browser().Get(t, "/dashboard/login").want(t, 200).text("main"); !strings.Contains(got, "grahak operator link sandbox") {
+		t.Errorf("the login page of a sandbox does not say how to get a link: %s", got)
 	}
 }
 

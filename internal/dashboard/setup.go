@@ -60,7 +60,7 @@ func (p *page) setupRefused(err error) error {
 		return err
 	}
 	if grahak.CodeOf(err) == grahak.CodeLoginRefused {
-		message = "This setup code has been used, is older than 72 hours, or has a typing mistake. Who runs this server can make another with `grahak operator reset NAME`."
+		message = "This setup code has been used, is older than 72 hours, or has a typing mistake. Who runs this server can make another with grahak operator reset NAME."
 	}
 	p.noteRefusal(err)
 	return p.refuse("setup", "Set up your login", setupCodeView(message))
@@ -113,7 +113,11 @@ func finishSetup(p *page) error {
 		if err != nil {
 			return err
 		}
-		view.TOTP.Error = message
+		if grahak.CheckPassword(p.form.Get("password")) != nil {
+			view.Password.Error = message
+		} else {
+			view.TOTP.Error = message
+		}
 		return p.refuse("authenticator", "Set up your login", view)
 	}
 	if err != nil {
