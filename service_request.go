@@ -59,10 +59,12 @@ func (s *Service) UnknownRequests(ctx context.Context, v Visitor, q RequestQuery
 
 // Bounds of what a page of requests looks at.
 const (
-	requestHeaders  = 64      // blocks asked for at once
-	requestsAtOnce  = 4_000   // rows read at once
-	maxRequestScan  = 100_000 // rows of a page
-	maxRequestHeads = 50_000  // blocks of a page
+	requestHeaders = 64      // blocks asked for at once
+	requestsAtOnce = 4_000   // rows read at once
+	maxRequestScan = 100_000 // rows of a page
+	// maxRequestsPassed is in requests whose block cannot have what is looked for. The
+	// id of a request is looked for in the whole log.
+	maxRequestsPassed = 5_000_000
 )
 
 // requestPage returns a page of a merchant's requests. Blocks come with the newest last
@@ -96,8 +98,8 @@ type requestScan struct {
 	limit    int
 
 	found   []RequestRecord
-	scanned int64
-	heads   int
+	scanned int64 // requests in blocks that were read
+	passed  int64 // and in those that were not
 }
 
 func (r *requestScan) run(ctx context.Context) (RequestPage, error) {
@@ -134,7 +136,8 @@ func (r *requestScan) run(ctx context.Context) (RequestPage, error) {
 // enough reports whether the page is full, or has cost enough, when all that came in
 // after reach was looked at. However much it costs, it comes further than the page before.
 func (r *requestScan) enough(reach time.Time) bool {
-	if (r.scanned >= maxRequestScan || r.heads >= maxRequestHeads) && reach.Before(r.behind.At) {
+	much := r.scanned >= maxRequestScan || r.passed >= maxRequestsPassed && r.query.RequestID == ""
+	if much && reach.Before(r.behind.At) {
 		return true
 	}
 	certain := 0
@@ -155,9 +158,10 @@ func (r *requestScan) read(ctx context.Context, blocks []RequestBlock) (n int, e
 			ids = append(ids, b.ID)
 			rows += b.Count
 			r.scanned += b.Count
+		} else {
+			r.passed += b.Count
 		}
 	}
-	r.heads += n
 	if len(ids) == 0 {
 		return n, nil
 	}
