@@ -22,6 +22,8 @@ type homeView struct {
 	Charts    []chart
 	Codes     []codeRow
 	Attention []attention
+	// Blind is set without a request log, by which alone requests are known.
+	Blind bool
 	// Quiet is set if there was no request in the span.
 	Quiet bool
 	// First is set if there are no customers and no requests: then the page shows how
@@ -81,6 +83,7 @@ func home(p *page) error {
 	view.Total = traffic.Total
 	view.Errors = traffic.Total.ClientErrors + traffic.Total.ServerErrors
 	view.P95 = "–"
+	view.Blind = !p.edge.service.LogsRequests()
 	view.Quiet = traffic.Total.Requests == 0
 	if !view.Quiet {
 		view.P95 = took(traffic.Total.P95)

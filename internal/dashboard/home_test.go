@@ -30,6 +30,24 @@ func TestHomeEmpty(t *testing.T) {
 	}
 }
 
+// Without a request log the home does not say that there were no requests.
+func TestHomeWithoutRequestLog(t *testing.T) {
+	t.Parallel()
+	s := mustServe(t, nil)
+	b := s.MustEnter(t, "asha", grahak.RoleViewer)
+	s.MustCustomer(t)
+	page := b.Get(t, "/dashboard/m/acme/").want(t, 200)
+	if got := page.all(".stat"); len(got) != 1 || page.text("#customers") != "1" {
+		t.Errorf("the figures are %q", got)
+	}
+	if got := page.text("main p.muted"); !strings.Contains(got, "no request log") {
+		t.Errorf("the page says %q", got)
+	}
+	if got := b.Get(t, "/dashboard/m/acme/requests").want(t, 200).text(".empty"); !strings.Contains(got, "--requests-keep") {
+		t.Errorf("the list of requests says %q", got)
+	}
+}
+
 // Charts tell what the request log tells, to those who see them and to those who do not.
 func TestHomeCharts(t *testing.T) {
 	t.Parallel()

@@ -181,7 +181,7 @@ func (p *page) requestsView() (requestsView, error) {
 	view.Filtered = slices.ContainsFunc(requestFilters, func(name string) bool { return name != "unknown" && p.query(name) != "" })
 	view.Empty = empty{Title: "No requests yet", Text: "Requests to the API show here seconds after they were answered, without bodies and personal data. Make a key and send one.", Action: "API keys", URL: p.base() + "/keys"}
 	if !p.edge.service.LogsRequests() {
-		view.Empty = empty{Title: "No request log", Text: "This server keeps none: it was started so."}
+		view.Empty = empty{Title: "No request log", Text: "This server keeps none: it was started with --requests-keep 0d."}
 	} else if view.Filtered {
 		view.Empty = empty{Title: "Nothing fits", Text: "No request that was looked at fits the filters.", Action: "Show all", URL: view.All}
 	}

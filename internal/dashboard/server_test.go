@@ -54,6 +54,17 @@ type site struct {
 // MustServe returns a running site.
 func MustServe(tb testing.TB) *site {
 	tb.Helper()
+	requests, err := sqlstore.OpenRequests(filepath.Join(tb.TempDir(), "requests.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = requests.Close() })
+	return mustServe(tb, requests)
+}
+
+// mustServe returns a running site whose request log is in requests, if that is not nil.
+func mustServe(tb testing.TB, requests grahak.RequestStore) *site {
+	tb.Helper()
 	s := &site{clock: testkit.NewClock(), log: new(buffer)}
 	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	metrics := telemetry.NewMetrics("test")
@@ -76,11 +87,6 @@ func MustServe(tb testing.TB) *site {
 	if _, err := s.store.MasterKeyID(tb.Context(), master.ID()); err != nil {
 		tb.Fatal(err)
 	}
-	requests, err := sqlstore.OpenRequests(filepath.Join(tb.TempDir(), "requests.db"), logger)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = requests.Close() })
 	s.service, err = grahak.NewService(grahak.Config{
 		Store: s.store, Sealer: seal.New(master, s.store), Clock: s.clock, Logger: logger,
 		Courier:  webhook.New(webhook.Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"}),
