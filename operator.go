@@ -97,12 +97,12 @@ type Visitor struct {
 	Grants []Grant
 }
 
-// scope is the highest of the visitor's roles at m and at all merchants; empty for
+// Role returns the higher of the visitor's roles at m and at all merchants, empty for
 // none.
-func (v Visitor) scope(m MerchantID) (highest Scope) {
+func (v Visitor) Role(m MerchantID) (highest Role) {
 	for _, g := range v.Grants {
-		if scope := g.Role.scope(); (g.Merchant == m || g.Merchant == OperatorsMerchant) && (highest == "" || scope.covers(highest)) {
-			highest = scope
+		if (g.Merchant == m || g.Merchant == OperatorsMerchant) && (highest == "" || g.Role.scope().covers(highest.scope())) {
+			highest = g.Role
 		}
 	}
 	return highest
@@ -193,7 +193,7 @@ const (
 	CodeKindForm CodeKind = "form"
 )
 
-// OperatorCode is what is kept of a setup code or a login link.
+// OperatorCode is what is kept of a code. One with a zero ExpiresAt does not expire.
 type OperatorCode struct {
 	Hash      SecretHash
 	ExpiresAt time.Time

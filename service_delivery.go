@@ -32,10 +32,11 @@ type WebhookDelivery struct {
 // deliveryLines is how many lines of the log are searched for the attempts of an event.
 const deliveryLines = 2_000
 
-// WebhookDelivery returns how the event at a position was delivered to an endpoint.
-// What receivers answered is not stored but for its status, because it may hold personal
-// data; those who may see that are shown what this process remembers. Viewers may. Codes: [CodeWebhookNotFound]; [CodeInvalidWebhook] if there is no
-// such event any more, or it is none that the endpoint is sent; [CodeUnavailable] for a service without a [Courier].
+// WebhookDelivery returns how the event at a position was delivered to an endpoint. What
+// receivers answered is not stored but for its status, because it may hold personal data;
+// those who may see that are shown what this process remembers. Viewers may. Codes:
+// [CodeWebhookNotFound]; [CodeInvalidWebhook] if there is no such event any more, or it is
+// none that the endpoint is sent; [CodeUnavailable] for a service without a [Courier].
 func (s *Service) WebhookDelivery(ctx context.Context, c Caller, id WebhookID, position int64) (WebhookDelivery, error) {
 	if err := c.may(scopeViewer); err != nil {
 		return WebhookDelivery{}, err

@@ -100,9 +100,8 @@ func (s *Service) ResetOperator(ctx context.Context, c Caller, name OperatorName
 	})
 }
 
-// DisableOperator ends all sessions of an operator and refuses new ones; EnableOperator
-// is the inverse; UnlockOperator lets somebody who failed to log in too often try
-// again. Code: [CodeOperatorNotFound].
+// DisableOperator ends all sessions of an operator and refuses new ones. Code:
+// [CodeOperatorNotFound].
 func (s *Service) DisableOperator(ctx context.Context, c Caller, name OperatorName) error {
 	return s.changeOperator(c, EventOperatorDisabled, name, func(now time.Time, e Event) error {
 		return s.store.DisableOperator(ctx, name, now, e)

@@ -51,7 +51,7 @@ func (s *Service) Request(ctx context.Context, c Caller, requestID string) ([]Re
 // UnknownRequests is Requests of those whose key is none, which are no merchant's.
 // Visitors with a role at all merchants may, others get [CodeInsufficientScope].
 func (s *Service) UnknownRequests(ctx context.Context, v Visitor, q RequestQuery) (RequestPage, error) {
-	if err := (Caller{Scope: v.scope(OperatorsMerchant)}).may(scopeViewer); err != nil {
+	if err := (Caller{Scope: v.Role(OperatorsMerchant).scope()}).may(scopeViewer); err != nil {
 		return RequestPage{}, err
 	}
 	return s.requestPage(ctx, UnknownMerchant, q)

@@ -199,7 +199,7 @@ func (s *Service) lasts(r Session, now time.Time) bool {
 // VisitorCaller returns the caller for a visitor's use of a merchant. Its scope is the
 // visitor's role there. Code: [CodeMerchantNotFound] also if the visitor has none.
 func (s *Service) VisitorCaller(ctx context.Context, v Visitor, m MerchantID) (Caller, Merchant, error) {
-	scope := v.scope(m)
+	scope := v.Role(m).scope()
 	if scope == "" || m == OperatorsMerchant {
 		return Caller{}, Merchant{}, Errorf(CodeMerchantNotFound, "There is no such merchant, or you have no role there.")
 	}
@@ -209,7 +209,7 @@ func (s *Service) VisitorCaller(ctx context.Context, v Visitor, m MerchantID) (C
 
 // VisitorMerchants returns the merchants that a visitor has a role at, by id.
 func (s *Service) VisitorMerchants(ctx context.Context, v Visitor) ([]Merchant, error) {
-	if v.scope(OperatorsMerchant) != "" {
+	if v.Role(OperatorsMerchant) != "" {
 		return s.Merchants(ctx)
 	}
 	var list []Merchant

@@ -24,7 +24,7 @@
 //
 // [formError] tells the errors of use cases that belong at a form from those that have a
 // page of their own. A form whose answer shows a secret has a `once` field
-// ([page.token]) and its handler begins with [page.claim], so that sending it again
+// ([page.once]) and its handler begins with [page.claim], so that sending it again
 // does not make a second secret.
 package dashboard
 

@@ -45,9 +45,6 @@ type attention struct {
 	Text, URL string
 }
 
-// expiresSoon is from when on the page tells that a key will expire.
-const expiresSoon = 14 * 24 * time.Hour
-
 var spans = []struct {
 	span  grahak.TrafficSpan
 	label string
@@ -118,12 +115,8 @@ func (v *homeView) look(ctx context.Context, p *page) error {
 			continue
 		}
 		active++
-		if !k.ExpiresAt.IsZero() && k.ExpiresAt.Sub(now) < expiresSoon {
-			name := k.Label
-			if name == "" {
-				name = k.Prefix + "…"
-			}
-			note("warn", "expires", "The key "+name+" expires on "+k.ExpiresAt.UTC().Format(minuteForm)+" UTC.", "/keys")
+		if expiresSoon(k, now) {
+			note("warn", "expires", "The key "+keyName(k)+" expires on "+k.ExpiresAt.UTC().Format(minuteForm)+" UTC.", "/keys")
 		}
 	}
 	if active == 0 {

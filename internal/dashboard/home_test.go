@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -52,7 +53,6 @@ func TestHomeWithoutRequestLog(t *testing.T) {
 func TestHomeCharts(t *testing.T) {
 	t.Parallel()
 	s := MustServe(t)
-	s.mustRun(t)
 	if _, _, err := s.service.CreateKey(t.Context(), console(acme), grahak.KeySpec{Label: "billing", Scope: grahak.ScopeRead, ExpiresAt: s.clock.Now().Add(48 * time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
@@ -67,23 +67,8 @@ func TestHomeCharts(t *testing.T) {
 		}
 		s.service.NoteRequest(r)
 	}
-	b := s.MustEnter(t, "asha", grahak.RoleViewer)
-	// The log is written in the background.
-	deadline := time.Now().Add(waitLimit)
-	var page *reply
-	for {
-		page = b.Get(t, "/dashboard/m/acme/?span=7d").want(t, 200)
-		if got := page.all(".stat dd"); got[2] == "12" {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the page does not tell of the requests: %q", page.all(".stat dd"))
-		}
-	}
-	stats := page.all(".stat dd")
-	if stats[0] != "1" || stats[1] != "9" || stats[3] != "3" {
-		t.Errorf("the figures are %q", stats)
-	}
+	page := s.MustEnter(t, "asha", grahak.RoleViewer).Get(t, "/dashboard/m/acme/?span=7d").want(t, 200)
+	wantEqual(t, "the figures", []string{"1", "9", "12", "3"}, page.all(".stat dd")[:4])
 	if got := page.attr(".chart [role=img]", "aria-label"); got != "Requests. 12 requests, 3 of them with a client's error and 0 with a server's." {
 		t.Errorf("the chart is called %q", got)
 	}
@@ -111,5 +96,28 @@ func TestHomeCharts(t *testing.T) {
 	}
 	if len(page.body) > 60<<10 {
 		t.Errorf("the page has %d bytes", len(page.body))
+	}
+}
+
+// However many merchants there are, a page lists a hundred of them, and a part of an id or
+// a name finds the others.
+func TestManyMerchants(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	for i := range 100 {
+		if _, err := s.service.CreateMerchant(t.Context(), console(grahak.MerchantID(fmt.Sprintf("shop%03d", i))), fmt.Sprintf("Shop of %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.MustOperator(t, "asha", everywhere, grahak.RoleViewer)
+	b := s.MustLogin(t, "asha")
+	page := b.Get(t, "/dashboard/").want(t, 200)
+	wantEqual(t, "how many are listed", 100, len(page.all("tbody tr")))
+	wantEqual(t, "the hint", "And 2 more.", page.text("p.hint"))
+	if len(page.body) > 100<<10 {
+		t.Errorf("the page has %d bytes", len(page.body))
+	}
+	for find, want := range map[string][]string{"SHOP099": {"shop099"}, "of+42": {"shop042"}, "rival": {"rival"}, "nobody": nil, "acme%0A": {"acme"}} {
+		wantEqual(t, find, want, b.Get(t, "/dashboard/?all=1&find="+find).want(t, 200).all("td[data-label=Id]"))
 	}
 }

@@ -20,6 +20,8 @@ var keyRoutes = []route{
 const (
 	// keyExpiresSoon is how long before its end a key is warned of.
 	keyExpiresSoon = 14 * 24 * time.Hour
+	// endedKeys is how many keys that have ended are listed.
+	endedKeys = 50
 	// keyUnused is after how long without use a key is warned of.
 	keyUnused = 90 * 24 * time.Hour
 )
@@ -31,6 +33,8 @@ type keysView struct {
 	Empty    empty
 	Create   keyForm
 	Warnings int
+	// More is how many others have ended.
+	More int
 }
 
 // keyRow is an API key in the list.
@@ -71,6 +75,14 @@ type keyChangeView struct {
 	Error           string
 }
 
+// expiresSoon reports whether a key that is active at a time is to be warned of.
+func expiresSoon(k grahak.APIKey, now time.Time) bool {
+	return !k.ExpiresAt.IsZero() && k.ExpiresAt.Sub(now) <= keyExpiresSoon
+}
+
+// keyName is what people call a key.
+func keyName(k grahak.APIKey) string { return cmp.Or(k.Label, k.Prefix+"…") }
+
 // newKeyRow returns a key as the list shows it at a time.
 func newKeyRow(k grahak.APIKey, now time.Time) keyRow {
 	row := keyRow{APIKey: k, State: badge{"ok", "active"}, Active: k.ActiveAt(now)}
@@ -83,7 +95,7 @@ func newKeyRow(k grahak.APIKey, now time.Time) keyRow {
 		row.State = badge{"plain", "revoked"}
 	case !row.Active:
 		row.State = badge{"plain", "expired"}
-	case !k.ExpiresAt.IsZero() && k.ExpiresAt.Sub(now) <= keyExpiresSoon:
+	case expiresSoon(k, now):
 		row.State, row.Warning = badge{"warn", "expires soon"}, "Rotate it, or let it end if nothing needs it."
 	case now.Sub(used) >= keyUnused:
 		row.State, row.Warning = badge{"warn", "unused"}, "Not used for 90 days: revoke it if nothing needs it."
@@ -108,6 +120,10 @@ func (p *page) keysView() (keysView, error) {
 		view.Keys = append(view.Keys, row)
 	}
 	slices.SortStableFunc(view.Keys, func(a, b keyRow) int { return cmp.Compare(ended(a), ended(b)) })
+	if first := slices.IndexFunc(view.Keys, func(k keyRow) bool { return !k.Active }); first >= 0 {
+		view.More = max(0, len(view.Keys)-first-endedKeys)
+		view.Keys = view.Keys[:len(view.Keys)-view.More]
+	}
 	if view.Create.Once, err = p.once(); err != nil {
 		return keysView{}, err
 	}
@@ -129,12 +145,6 @@ func ended(k keyRow) int {
 		return 0
 	}
 	return 1
-}
-
-// once returns the field of a form that can be sent once.
-func (p *page) once() (hidden, error) {
-	token, err := p.token()
-	return hidden{"once", token}, err
 }
 
 // expiries are the choices of how long a key can be used.

@@ -5,13 +5,14 @@ import (
 	"io"
 )
 
-// token returns the value of the `once` field of a form whose answer shows a secret.
-func (p *page) token() (string, error) {
+// once returns the field of a form whose answer shows a secret, by which [page.claim]
+// knows the form again.
+func (p *page) once() (hidden, error) {
 	var b [16]byte
 	if _, err := io.ReadFull(p.edge.cfg.Random, b[:]); err != nil {
-		return "", err
+		return hidden{}, err
 	}
-	return base64.RawURLEncoding.EncodeToString(b[:]), nil
+	return hidden{"once", base64.RawURLEncoding.EncodeToString(b[:])}, nil
 }
 
 // claim returns an error unless the form with this `once` field is sent for the first

@@ -41,24 +41,13 @@ func (p place) Owner() bool { return p.Role == grahak.RoleOwner }
 
 // place returns where the page is.
 func (p *page) place() place {
-	return place{Base: p.base(), Merchant: p.Merchant, Role: roleAt(p.Visitor, p.Merchant.ID)}
+	return place{Base: p.base(), Merchant: p.Merchant, Role: p.Visitor.Role(p.Merchant.ID)}
 }
 
 // base is the path of the merchant's pages, without a slash at the end.
 func (p *page) base() string { return merchantPath(p.Merchant.ID) }
 
 func merchantPath(m grahak.MerchantID) string { return root + "m/" + string(m) }
-
-// roleAt returns the strongest role that a visitor has at a merchant.
-func roleAt(v grahak.Visitor, m grahak.MerchantID) (role grahak.Role) {
-	rank := map[grahak.Role]int{grahak.RoleViewer: 1, grahak.RoleAdmin: 2, grahak.RoleOwner: 3}
-	for _, g := range v.Grants {
-		if (g.Merchant == m || g.Merchant == grahak.OperatorsMerchant) && rank[g.Role] > rank[role] {
-			role = g.Role
-		}
-	}
-	return role
-}
 
 func (p *page) ctx() context.Context { return p.x.Request.Context() }
 

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -80,26 +81,18 @@ func (p *page) keyLabels() (map[grahak.KeyID]string, []option, error) {
 	labels := make(map[grahak.KeyID]string, len(list))
 	options := []option{{Label: "Any"}}
 	for _, k := range slices.Backward(list) {
-		label := k.Label
-		if label == "" {
-			label = k.Prefix + "…"
-		}
-		labels[k.ID] = label
-		options = append(options, option{Value: string(k.ID), Label: label})
+		labels[k.ID] = keyName(k)
+		options = append(options, option{Value: string(k.ID), Label: labels[k.ID]})
 	}
 	return labels, options, nil
 }
 
 func newRequestRow(r grahak.RequestRecord, labels map[grahak.KeyID]string) requestRow {
-	row := requestRow{RequestRecord: r, State: statusBadge(r.Status), KeyLabel: labels[r.Key]}
-	if row.KeyLabel == "" {
-		row.KeyLabel = string(r.Key)
-	}
-	return row
+	return requestRow{RequestRecord: r, State: statusBadge(r.Status), KeyLabel: cmp.Or(labels[r.Key], string(r.Key))}
 }
 
 // everywhere reports whether the visitor has a role at all merchants.
-func (p *page) everywhere() bool { return roleAt(p.Visitor, grahak.OperatorsMerchant) != "" }
+func (p *page) everywhere() bool { return p.Visitor.Role(grahak.OperatorsMerchant) != "" }
 
 // requestFilters are the parameters of the log. None of them is personal.
 var requestFilters = []string{"status", "method", "route", "code", "key", "addr", "from", "until", "customer", "unknown"}
@@ -181,7 +174,7 @@ func (p *page) requestsView() (requestsView, error) {
 	view.Filtered = slices.ContainsFunc(requestFilters, func(name string) bool { return name != "unknown" && p.query(name) != "" })
 	view.Empty = empty{Title: "No requests yet", Text: "Requests to the API show here seconds after they were answered, without bodies and personal data. Make a key and send one.", Action: "API keys", URL: p.base() + "/keys"}
 	if !p.edge.service.LogsRequests() {
-		view.Empty = empty{Title: "No request log", Text: "This server keeps none: it was started with --requests-keep 0d."}
+		view.Empty = empty{Title: "No request log", Text: "This server keeps none: it was started with --requests-keep 0d, or its log says why it could not make the file."}
 	} else if view.Filtered {
 		view.Empty = empty{Title: "Nothing fits", Text: "No request that was looked at fits the filters.", Action: "Show all", URL: view.All}
 	}
@@ -207,30 +200,26 @@ func (p *page) requestsView() (requestsView, error) {
 	}
 	view.SearchedTo = found.SearchedTo
 	if q.Before != "" {
-		view.Pager.First = view.Path + p.requestParameters("")
+		view.Pager.First = p.requestsURL("")
 	}
 	if found.Next != "" {
-		view.Pager.Next = view.Path + p.requestParameters(found.Next)
+		view.Pager.Next = p.requestsURL(found.Next)
 	}
 	return view, nil
 }
 
-// requestParameters returns the URL's filters with another cursor, with a question mark
-// before them if there are any.
-func (p *page) requestParameters(before string) string {
-	v := make(url.Values)
+// requestsURL returns the URL of the log with the filters of this one and another cursor.
+func (p *page) requestsURL(before string) string {
+	params := make(url.Values)
 	for _, name := range requestFilters {
 		if value := p.query(name); value != "" {
-			v.Set(name, value)
+			params.Set(name, value)
 		}
 	}
 	if before != "" {
-		v.Set("before", before)
+		params.Set("before", before)
 	}
-	if len(v) == 0 {
-		return ""
-	}
-	return "?" + v.Encode()
+	return withQuery(p.base()+"/requests", params)
 }
 
 func requests(p *page) error {

@@ -77,8 +77,7 @@ func (p *page) settingsView() (settingsView, error) {
 	v.Password.Old, v.Password.Code = currentFields("password-")
 	v.Password.New = newPasswordField("new")
 	v.Recovery.Password, v.Recovery.Code = currentFields("recovery-")
-	token, err := p.token()
-	v.Recovery.Once = hidden{"once", token}
+	v.Recovery.Once, err = p.once()
 	v.FewCodes = v.Account.RecoveryCodes < 3
 	v.Facts = append([]Fact{
 		{"Environment", string(p.edge.cfg.Environment)},

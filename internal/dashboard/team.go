@@ -78,9 +78,9 @@ func (p *page) teamView() (teamView, error) {
 	if role == "" {
 		role = grahak.RoleViewer
 	}
-	token, err := p.token()
+	once, err := p.once()
 	view.Invite = inviteForm{
-		Once: hidden{"once", token},
+		Once: once,
 		Name: formField{
 			Name: "name", Label: "Name", Value: p.field("name"), Required: true, Autocomplete: "off", MaxLength: 64, Mono: true,
 			Hint: "What the person logs in with, such as asha.rao: small letters, digits, dots, - and _. No e-mail address, because it stands in the audit log.",

@@ -44,7 +44,8 @@ CREATE TABLE operator_sessions (
     PRIMARY KEY (merchant_id, hash)
 ) STRICT, WITHOUT ROWID;
 
--- Codes that each work once: setup codes, login links and recovery codes.
+-- Codes that each work once: setup codes, login links, recovery codes, and forms that
+-- were sent.
 CREATE TABLE operator_codes (
     merchant_id TEXT    NOT NULL,
     hash        BLOB    NOT NULL,
