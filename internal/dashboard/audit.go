@@ -106,7 +106,7 @@ var whatHappened = map[grahak.EventType]string{
 	grahak.EventOperatorPasswordChanged:   "Password changed by",
 	grahak.EventOperatorRecoveryCodeUsed:  "Recovery code used by",
 	grahak.EventOperatorRecoveryCodesMade: "New recovery codes for",
-	grahak.EventOperatorSessionsEnded:     "All sessions ended of",
+	grahak.EventOperatorSessionsEnded:     "Sessions ended of",
 }
 
 // newEventRow returns an event with what it is about, on the pages of a merchant.
@@ -115,12 +115,8 @@ func newEventRow(base string, e grahak.Event) eventRow {
 	if row.What == "" {
 		row.What = string(e.Type)
 	}
-	for i, f := range e.Changed {
-		separator := ", "
-		if i == 0 {
-			separator = ": "
-		}
-		row.What += separator + strings.ReplaceAll(f.String(), "_", " ")
+	if len(e.Changed) > 0 {
+		row.What += ": " + strings.ReplaceAll(row.ChangedText(), "_", " ")
 	}
 	kind, _, _ := strings.Cut(string(e.Type), ".")
 	switch {

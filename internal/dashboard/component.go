@@ -21,8 +21,6 @@ type formField struct {
 	Focus        bool
 	Mono         bool // in letters of one width
 	Options      []option
-	// Rows makes it a field of several lines.
-	Rows int
 	// Key tells fields of one name apart where a page has several forms.
 	Key string
 }
@@ -72,6 +70,9 @@ type secretBox struct {
 	// Note says what it is for.
 	Note string
 }
+
+// Copy is the button that copies it.
+func (s secretBox) Copy() copyable { return copyable{s.Label, s.Value} }
 
 // copyable is a text with a button that copies it.
 type copyable struct {

@@ -80,6 +80,9 @@ type customerView struct {
 	Tokens   []tokenRow
 }
 
+// CopyID is the button that copies the id.
+func (v customerView) CopyID() copyable { return copyable{"the id", string(v.ID)} }
+
 // shownField is something known of a customer.
 type shownField struct {
 	Label, Value string
@@ -219,21 +222,23 @@ func customer(p *page) error {
 	}
 	view.Erased = time.Time{}
 	view.Revision, view.CreatedAt, view.UpdatedAt = c.Revision, c.CreatedAt, c.UpdatedAt
-	view.Fields = []shownField{
-		{Label: "Reference", Value: c.Reference},
-		{Label: "Mobile number", Value: withCode(c.MobileCountryCode, c.MobileNumber)},
-		{Label: "E-mail address", Value: c.Email},
-		{Label: "First name", Value: c.FirstName},
-		{Label: "Last name", Value: c.LastName},
-	}
+	view.Fields = shownFields(c.Reference, c.MobileCountryCode, c.MobileNumber, c.Email, c.FirstName, c.LastName)
 	for _, key := range c.MetadataKeys {
 		view.Metadata = append(view.Metadata, shownField{Label: key, Value: "•••"})
 	}
 	return p.render("customer", "Customer", view)
 }
 
-// withCode returns a mobile number as people write it.
-func withCode(code, number string) string { return "+" + code + " " + number }
+// shownFields returns what is known of a person, masked or in clear.
+func shownFields(reference, countryCode, mobile, email, first, last string) []shownField {
+	return []shownField{
+		{Label: "Reference", Value: reference},
+		{Label: "Mobile number", Value: "+" + countryCode + " " + mobile},
+		{Label: "E-mail address", Value: email},
+		{Label: "First name", Value: first},
+		{Label: "Last name", Value: last},
+	}
+}
 
 // revealCustomer answers with the page itself: the data of a person is not kept for a
 // page after it.
@@ -250,15 +255,10 @@ func revealCustomer(p *page) error {
 	view.Erased = time.Time{}
 	view.Revealed = string(p.Visitor.Account.Name)
 	view.Revision, view.CreatedAt, view.UpdatedAt = c.Revision, c.CreatedAt, c.UpdatedAt
-	for _, f := range []shownField{
-		{Label: "Reference", Value: c.Reference},
-		{Label: "Mobile number", Value: withCode(c.MobileCountryCode, c.MobileNumber)},
-		{Label: "E-mail address", Value: c.Email},
-		{Label: "First name", Value: c.FirstName},
-		{Label: "Last name", Value: c.LastName},
-	} {
+	view.Fields = shownFields(c.Reference, c.MobileCountryCode, c.MobileNumber, c.Email, c.FirstName, c.LastName)
+	for i := range view.Fields {
+		f := &view.Fields[i]
 		f.Copy = copyable{f.Label, f.Value}
-		view.Fields = append(view.Fields, f)
 	}
 	for key, value := range c.Metadata.All() {
 		view.Metadata = append(view.Metadata, shownField{Label: key, Value: value, Copy: copyable{key, value}})

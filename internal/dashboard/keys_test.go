@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -183,4 +184,21 @@ func TestKeyWarnings(t *testing.T) {
 	wantEqual(t, "the keys", []string{"young", "idle", "ends"}, page.all("tbody b"))
 	wantEqual(t, "the states", []string{"active", "unused", "expires soon"}, page.all("tbody .badge"))
 	wantEqual(t, "what a viewer may press", 0, len(page.all("main form, main td .button")))
+}
+
+// Keys that have ended are listed behind the others, the newest fifty of them.
+func TestManyKeys(t *testing.T) {
+	t.Parallel()
+	s := MustServe(t)
+	for i := range 60 {
+		s.mustKey(t, grahak.KeySpec{Label: fmt.Sprintf("ended %d", i), ExpiresAt: s.clock.Now().Add(time.Minute)})
+		s.clock.Advance(time.Second)
+	}
+	s.mustKey(t, grahak.KeySpec{Label: "checkout"})
+	s.clock.Advance(time.Hour)
+	page := s.MustEnter(t, "asha", grahak.RoleViewer).Get(t, "/dashboard/m/acme/keys").want(t, http.StatusOK)
+	labels := page.all("tbody b")
+	wantEqual(t, "how many are listed", 51, len(labels))
+	wantEqual(t, "the first and the last", []string{"checkout", "ended 59", "ended 10"}, []string{labels[0], labels[1], labels[50]})
+	wantEqual(t, "the hint", "10 more have ended: grahak key list --merchant acme lists all.", page.text("p.hint"))
 }

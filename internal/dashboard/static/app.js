@@ -63,7 +63,7 @@
   // "/" searches, "g" and a letter goes to a page.
   let leader = 0;
   addEventListener("keydown", (e) => {
-    if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, textarea, select")) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select")) return;
     if (e.key === "/") {
       const search = document.getElementById("search");
       if (search) { e.preventDefault(); search.focus(); search.select(); }
