@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 	"time"
 
 	"grahak"
 	"grahak/internal/app"
+	"grahak/internal/config"
 )
 
 type operatorCmd struct {
@@ -79,11 +79,7 @@ type dashboardFlag struct {
 }
 
 func (f dashboardFlag) check() error {
-	if f.URL == "" {
-		return nil
-	}
-	u, err := url.Parse(f.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if f.URL != "" && !config.IsBaseURL(f.URL) {
 		return wrongUse("--url is not where a dashboard can be: give it as in https://pay.example.com:8443")
 	}
 	return nil

@@ -187,6 +187,13 @@ func (s *Server) NeedsFolder() bool {
 	return !s.Postgres() || !s.Production() && (s.TLSSelfSigned || !s.MasterKey.Given())
 }
 
+// IsBaseURL reports whether s is a URL that paths can be put behind: of HTTP or HTTPS, with
+// a host, and without a password, a query or a fragment.
+func IsBaseURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+}
+
 // Check returns an error that names everything that is missing or does not fit
 // together.
 func (s *Server) Check() error {
@@ -214,8 +221,7 @@ func (s *Server) Check() error {
 			add("%s %q is not an address and a port: write it like 127.0.0.1:8080", l.flag, l.addr)
 		}
 	}
-	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" &&
-		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+	if s.PublicURL != "" && !IsBaseURL(s.PublicURL) {
 		// It may hold a password.
 		add("--public-url is not where an API can be: write it like https://api.example.com")
 	}
