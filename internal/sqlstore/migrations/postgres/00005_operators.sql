@@ -54,6 +54,7 @@ CREATE TABLE operator_codes (
     expires_at  BIGINT,
     PRIMARY KEY (merchant_id, hash)
 );
+CREATE INDEX operator_codes_operator ON operator_codes (merchant_id, operator, kind);
 
 -- +goose Down
 DROP TABLE operator_codes;
