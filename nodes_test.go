@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"grahak"
+	"grahak/internal/testkit"
 )
 
 // beats is the table that the nodes on a store beat in.
@@ -68,7 +69,7 @@ type node struct {
 	*grahak.Service
 	name  string
 	store *sharedStore
-	log   *lockedBuffer
+	log   *testkit.Buffer
 	leave func() // ends Run and waits for it
 }
 
@@ -82,7 +83,7 @@ func (r *rig) MustNode(t *testing.T, name string, table *beats) *node {
 // MustNodeWith is MustNode with another sealer.
 func (r *rig) MustNodeWith(t *testing.T, name string, table *beats, sealer grahak.Sealer) *node {
 	t.Helper()
-	n := &node{name: name, store: &sharedStore{Store: r.store, beats: table}, log: new(lockedBuffer)}
+	n := &node{name: name, store: &sharedStore{Store: r.store, beats: table}, log: new(testkit.Buffer)}
 	n.Service = MustService(t, grahak.Config{Store: n.store, Sealer: sealer, Logger: slog.New(slog.NewTextHandler(n.log, nil))})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})

@@ -11,6 +11,7 @@ import (
 
 	"grahak"
 	"grahak/internal/seal"
+	"grahak/internal/testkit"
 )
 
 // lastPruned is the position of the last event that [MustPruned] prunes: the end of
@@ -390,7 +391,7 @@ func TestRunPrunesEvents(t *testing.T) {
 		a.mustAge(t, lastPruned+1)
 		table := &beats{counts: make(map[grahak.NodeID]int64)}
 		var nodes []*grahak.Service
-		log := new(lockedBuffer)
+		log := new(testkit.Buffer)
 		for range 2 {
 			s := MustService(t, grahak.Config{
 				Store: &sharedStore{Store: a.store, beats: table}, Sealer: a.sealer, Clock: a.clock, Logger: slog.New(slog.NewTextHandler(log, nil)),

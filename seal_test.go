@@ -15,6 +15,7 @@ import (
 
 	"grahak"
 	"grahak/internal/seal"
+	"grahak/internal/testkit"
 )
 
 // MustRotate rotates acme's key, and fails the test unless made tells whether one
@@ -345,7 +346,7 @@ func TestRotationRefuses(t *testing.T) {
 func TestRotationStuck(t *testing.T) {
 	t.Parallel()
 	r := MustMerchantRig(t)
-	var log lockedBuffer
+	var log testkit.Buffer
 	r.Service = MustService(t, grahak.Config{Store: r.store, Sealer: r.sealer, Clock: r.clock, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	a, b, c := r.MustCreate(t, acme, person("a")), r.MustCreate(t, acme, person("b")), r.MustCreate(t, acme, person("c"))
 	r.MustDamage(t, acme, b.ID, a.ID)

@@ -1,7 +1,6 @@
 package grahak_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -15,6 +14,7 @@ import (
 	"grahak"
 	"grahak/internal/seal"
 	"grahak/internal/sqlstore"
+	"grahak/internal/testkit"
 )
 
 func TestNewService(t *testing.T) {
@@ -60,26 +60,8 @@ func TestReady(t *testing.T) {
 type background struct {
 	*grahak.Service
 	store *sqlstore.SQLite
-	log   *lockedBuffer
+	log   *testkit.Buffer
 	end   func() // stops Run and waits for it
-}
-
-// lockedBuffer is a buffer that several goroutines may write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // MustBackground starts a Service with the merchant acme. It is called inside
@@ -98,7 +80,7 @@ func MustBackground(t *testing.T) *background {
 	if _, err := store.MasterKeyID(t.Context(), master.ID()); err != nil {
 		t.Fatal(err)
 	}
-	b := &background{store: store, log: new(lockedBuffer)}
+	b := &background{store: store, log: new(testkit.Buffer)}
 	b.Service = MustService(t, grahak.Config{Store: store, Sealer: seal.New(master, store), Logger: slog.New(slog.NewTextHandler(b.log, nil))})
 	if _, err := b.CreateMerchant(t.Context(), operator(acme), ""); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 
 	"grahak"
 	"grahak/internal/api"
+	"grahak/internal/testkit"
 	"grahak/internal/web"
 )
 
@@ -203,7 +204,7 @@ func TestEveryCode(t *testing.T) {
 	)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			log := new(buffer)
+			log := new(testkit.Buffer)
 			logger := slog.New(slog.NewJSONHandler(log, nil))
 			s := &server{addr: serve(t, web.NewServer(web.NewHandler(web.Config{
 				Edge: failing{api.New(nil), tt.err}, Logger: logger, Observer: noObserver{}, Random: rand.Reader,

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,7 +39,7 @@ type server struct {
 	clock   *testkit.Clock
 	random  *source
 	metrics *telemetry.Metrics
-	log     *buffer
+	log     *testkit.Buffer
 	logger  *slog.Logger
 	folder  string // the data folder
 	sealer  grahak.Sealer
@@ -63,7 +62,7 @@ func MustServe(tb testing.TB) *server {
 		clock:   testkit.NewClock(),
 		random:  new(source),
 		metrics: telemetry.NewMetrics("test"),
-		log:     new(buffer),
+		log:     new(testkit.Buffer),
 		folder:  tb.TempDir(),
 		keys:    make(map[string]keyRef),
 	}
@@ -352,23 +351,4 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, errBroken
 	}
 	return rand.Read(p)
-}
-
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// String returns what was logged so far.
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

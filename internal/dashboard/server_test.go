@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -45,7 +44,7 @@ type site struct {
 	store   *sqlstore.SQLite
 	clock   *testkit.Clock
 	edge    *dashboard.Edge
-	log     *buffer
+	log     *testkit.Buffer
 	url     string // without a path
 
 	customers int // made by MustCustomer
@@ -65,7 +64,7 @@ func MustServe(tb testing.TB) *site {
 // mustServe returns a running site whose request log is in requests, if that is not nil.
 func mustServe(tb testing.TB, requests grahak.RequestStore) *site {
 	tb.Helper()
-	s := &site{clock: testkit.NewClock(), log: new(buffer)}
+	s := &site{clock: testkit.NewClock(), log: new(testkit.Buffer)}
 	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	metrics := telemetry.NewMetrics("test")
 	var err error
@@ -322,23 +321,4 @@ func text(n *html.Node) string {
 		}
 	}
 	return strings.Join(strings.Fields(b.String()), " ")
-}
-
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// String returns what was logged so far.
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -197,7 +197,7 @@ func TestBackupProgress(t *testing.T) {
 		cmd := exec.Command(testkit.Program(t), c.args...)
 		cmd.Env, cmd.Stderr = testkit.Env(), program
 		p := startCommand(t, cmd)
-		var shown buffer
+		var shown testkit.Buffer
 		go func() { _, _ = io.Copy(&shown, person) }()
 		if status := p.wait(t); status != 0 {
 			t.Errorf("grahak %v: exit status %d", c.args, status)

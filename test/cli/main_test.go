@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -107,29 +106,9 @@ func (r result) notRefused(status int, pattern string) string {
 
 // program is the program at work, with its standard output and error on pipes.
 type program struct {
-	out, err buffer
+	out, err testkit.Buffer
 	cmd      *exec.Cmd
 	exited   chan struct{} // closed when the process has ended
-}
-
-// buffer collects what a process prints. It is safe for concurrent use.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements [io.Writer].
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-// String returns what was printed so far.
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // start starts the program. It is killed at the end of the test if it then still runs.
@@ -205,17 +184,7 @@ func (p *program) wait(tb testing.TB) int {
 // eventually fails the test unless ok comes true within limit.
 func eventually(tb testing.TB, limit time.Duration, what string, ok func() bool) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			tb.Fatalf("not within %v: %s", limit, what)
-		case <-tick.C:
-		}
-	}
+	testkit.Await(tb, what, limit, ok)
 }
 
 // field returns what follows label in a banner.

@@ -1,7 +1,6 @@
 package crash_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -44,15 +43,7 @@ func MustCountRequests(t *testing.T, data string) (demo, unknown int64) {
 // await polls until done is true.
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), answerTimeout)
-	defer cancel()
-	for tick := time.Tick(20 * time.Millisecond); !done(); {
-		select {
-		case <-tick:
-		case <-ctx.Done():
-			t.Fatalf("it never came to this: %s", what)
-		}
-	}
+	testkit.Await(t, what, answerTimeout, done)
 }
 
 // mustAsk sends a number of requests, which must be answered with a status.

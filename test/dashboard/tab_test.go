@@ -25,6 +25,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"grahak/internal/testkit"
 )
 
 // tab is a person at a browser of their own, with nothing in it. It finds what is on a
@@ -422,15 +424,5 @@ func (b *tab) keep(name string) {
 // await returns when done returns true, and fails the test when that takes too long.
 func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %v", what, bound)
-		case <-tick.C:
-		}
-	}
+	testkit.Await(t, what, bound, done)
 }

@@ -258,17 +258,7 @@ func MustWireCases(t testing.TB) map[string]wireCase {
 // bound.
 func await(t testing.TB, what string, bound time.Duration, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %v", what, bound)
-		case <-tick.C:
-		}
-	}
+	testkit.Await(t, what, bound, done)
 }
 
 // MustScrape returns the metrics of a node by name, their labels being part of it.

@@ -45,17 +45,7 @@ func long() bool { return os.Getenv("GRAHAK_LONG") != "" }
 // eventually waits until done.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), pollTimeout)
-	defer cancel()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waited for %v in vain: %s", pollTimeout, what)
-		case <-tick.C:
-		}
-	}
+	testkit.Await(t, what, pollTimeout, done)
 }
 
 // result is what a command did.

@@ -339,15 +339,5 @@ func form(n int) url.Values {
 // long.
 func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %v", what, bound)
-		case <-tick.C:
-		}
-	}
+	testkit.Await(t, what, bound, done)
 }
