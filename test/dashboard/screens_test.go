@@ -30,7 +30,7 @@ const maxWeight = 100_000
 func TestScreens(t *testing.T) {
 	t.Parallel()
 	s := mustStartSandbox(t)
-	seen := mustSeed(t, s)
+	customers := mustSeed(t, s)
 	b := s.MustTab(t)
 	axe := axeCore(t)
 
@@ -49,15 +49,15 @@ func TestScreens(t *testing.T) {
 		c.check(t, b, axe)
 	}
 	b.MustFollow(s)
-	for _, c := range screens(seen) {
+	for _, c := range screens(customers[0]) {
 		c.check(t, b, axe)
 	}
 }
 
-// screens returns all screens for those who are logged in.
-func screens(seen seeds) []screen {
+// screens returns all screens for those who are logged in, some of them of a customer.
+func screens(id string) []screen {
 	m := "/dashboard/m/demo/"
-	customer := m + "customers/" + seen.customers[0]
+	customer := m + "customers/" + id
 	press := func(name string) func(*tab) {
 		return func(b *tab) { b.Press(name) }
 	}

@@ -7,14 +7,9 @@ import (
 	"testing"
 )
 
-// seeds are what there is to see.
-type seeds struct {
-	customers []string // ids
-	request   string   // the id of a request
-}
-
-// mustSeed has the sandbox's merchant look as if it were in use for a while.
-func mustSeed(t testing.TB, s *site) (seen seeds) {
+// mustSeed has the sandbox's merchant look as if it were in use for a while, and returns
+// the ids of its customers.
+func mustSeed(t testing.TB, s *site) (customers []string) {
 	t.Helper()
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/down" {
@@ -38,7 +33,7 @@ func mustSeed(t testing.TB, s *site) (seen seeds) {
 		if n == 0 {
 			form.Set("options.get_client_auth_token", "true")
 		}
-		seen.customers = append(seen.customers, s.MustCaller(t, s.Key, "127.0.0.1").MustCreate(t, form))
+		customers = append(customers, s.MustCaller(t, s.Key, "127.0.0.1").MustCreate(t, form))
 	}
 	// Most of what follows is refused, in ways that people ask about.
 	callers := []*caller{s.MustCaller(t, s.Key, "127.0.0.1"), s.MustCaller(t, s.Key, "127.80.90.100"), s.MustCaller(t, "gk_sandbox_0", "127.0.0.1")}
@@ -48,12 +43,12 @@ func mustSeed(t testing.TB, s *site) (seen seeds) {
 		case n%5 == 0:
 			c.Do(t, http.MethodPost, "/customers", person(n%10))
 		case n%9 == 0:
-			seen.request = callers[0].Do(t, http.MethodPost, "/customers/"+seen.customers[0], url.Values{"first_name": {person(n)["first_name"][0]}}).RequestID
+			callers[0].Do(t, http.MethodPost, "/customers/"+customers[0], url.Values{"first_name": {person(n).Get("first_name")}})
 		case n%11 == 0:
 			c.Do(t, http.MethodGet, "/customers/nobody", nil)
 		case n < 700:
-			c.Do(t, http.MethodGet, "/customers/"+seen.customers[n%100], nil)
+			c.Do(t, http.MethodGet, "/customers/"+customers[n%100], nil)
 		}
 	}
-	return seen
+	return customers
 }

@@ -55,9 +55,11 @@ func newTab(t testing.TB, base string) *tab {
 	ctx, closeTab := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	b := &tab{t: t, base: base, ctx: ctx}
 	t.Cleanup(func() {
+		b.mu.Lock()
 		for _, trouble := range b.troubles {
 			t.Errorf("the browser complains: %s", trouble)
 		}
+		b.mu.Unlock()
 		if t.Failed() {
 			b.keep("failed-" + regexp.MustCompile(`\W+`).ReplaceAllString(t.Name(), "-"))
 		}
