@@ -19,8 +19,8 @@ const (
 	// data: no change, so it has no revision. Merchants and their endpoints are not
 	// told of it.
 	EventCustomerRevealed EventType = "customer.revealed"
-	// EventCustomersExported is of an operator who was given all customers of the
-	// merchant in clear. It has no subject.
+	// EventCustomersExported is of somebody at the command line who was given all
+	// customers of the merchant in clear. It has no subject.
 	EventCustomersExported EventType = "customers.exported"
 	EventMerchantCreated   EventType = "merchant.created"
 	EventMerchantDisabled  EventType = "merchant.disabled"

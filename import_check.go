@@ -15,8 +15,8 @@ type ImportCheck struct {
 	seen    seenRows
 }
 
-// NewImportCheck begins a dry run, which writes nothing. It is for operators.
-// Codes: [CodeInsufficientScope], [CodeInvalidImport] for a rule that there is not.
+// NewImportCheck begins a dry run, which writes nothing. It is for the
+// command line. Codes: [CodeInsufficientScope], [CodeInvalidImport] for a rule that there is not.
 func (s *Service) NewImportCheck(c Caller, rule OnDuplicate) (*ImportCheck, error) {
 	if err := c.may(scopeOperator); err != nil {
 		return nil, err

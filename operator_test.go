@@ -67,7 +67,7 @@ func (a authenticator) code(steps int64) string {
 	return fmt.Sprintf("%06d", number%1000000)
 }
 
-// person is an operator who is set up.
+// member is an operator who is set up.
 type member struct {
 	*desk
 	name     grahak.OperatorName

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Operator returns the caller for an operator's work on merchant m. The actor
-// says who: "cli:" and a user name, for the command line.
+// Operator returns the caller for work on merchant m at the command line, or of this
+// program itself, which may do all that there is. The actor says who: "cli:" and a user
+// name, or what part of the program.
 func Operator(m MerchantID, actor string) Caller {
 	return Caller{Merchant: m, Actor: actor, Scope: scopeOperator}
 }
@@ -42,8 +43,8 @@ func (s *Service) createMerchant(ctx context.Context, c Caller, name string) (Me
 	})
 }
 
-// Merchants returns all merchants, by id. It is for operators only: it takes no
-// caller.
+// Merchants returns all merchants, by id. It takes no caller: it is for the command line,
+// and visitors have [Service.VisitorMerchants].
 func (s *Service) Merchants(ctx context.Context) ([]Merchant, error) {
 	list, err := s.store.Merchants(ctx)
 	return slices.DeleteFunc(list, func(m Merchant) bool { return m.ID == OperatorsMerchant }), err

@@ -72,8 +72,7 @@ type EventQuery struct {
 
 // Events calls each with the events that q chooses, in order of position, and
 // ends with its first error. However many there are, it holds a bounded number
-// of them. It is for operators. Codes: [CodeInsufficientScope],
-// [CodeMerchantNotFound].
+// of them. Viewers may. Codes: [CodeInsufficientScope], [CodeMerchantNotFound].
 func (s *Service) Events(ctx context.Context, c Caller, q EventQuery, each func(Event) error) error {
 	if err := c.may(scopeViewer); err != nil {
 		return err

@@ -331,7 +331,7 @@ type CustomerExport struct {
 }
 
 // ExportCustomer returns everything that is held on the customer whose id or
-// else whose reference is ref. It is for operators. Codes:
+// else whose reference is ref. Admins may. Codes:
 // [CodeInsufficientScope], [CodeCustomerNotFound].
 func (s *Service) ExportCustomer(ctx context.Context, c Caller, ref string) (CustomerExport, error) {
 	if err := c.may(scopeAdmin); err != nil {

@@ -9,8 +9,8 @@ import (
 // ExportCustomers returns at most limit customers of the merchant with an id above
 // after, in ascending order of id, and the after of the next page, which is empty
 // when there is none. Whoever follows the pages gets every customer that exists
-// throughout, once. It is for operators, and that one has begun, with an empty after,
-// is an event. Codes: [CodeInsufficientScope], [CodeMerchantNotFound].
+// throughout, once. It is for the command line, and that an export has begun, with an
+// empty after, is an event. Codes: [CodeInsufficientScope], [CodeMerchantNotFound].
 func (s *Service) ExportCustomers(ctx context.Context, c Caller, after CustomerID, limit int) ([]Customer, CustomerID, error) {
 	if err := c.may(scopeOperator); err != nil {
 		return nil, "", err

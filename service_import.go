@@ -8,7 +8,7 @@ import (
 )
 
 // ImportState returns how far the import with the given name has come. It is for
-// operators. Codes: [CodeInsufficientScope], [CodeMerchantNotFound],
+// the command line. Codes: [CodeInsufficientScope], [CodeMerchantNotFound],
 // [CodeInvalidImport].
 func (s *Service) ImportState(ctx context.Context, c Caller, name string) (ImportState, error) {
 	if err := c.may(scopeOperator); err != nil {
@@ -44,8 +44,8 @@ func (s *Service) importIndex(ctx context.Context, m MerchantID, name string) (I
 //
 // A chunk of which After is more than what is done is prepared and then waits for
 // those before it, for some seconds at most. So callers that want speed have two or
-// three calls under way at once, each with the next chunk. It is for operators.
-// Codes: [CodeInsufficientScope]; [CodeMerchantNotFound]; [CodeImportConflict] if
+// three calls under way at once, each with the next chunk. It is for the
+// command line. Codes: [CodeInsufficientScope]; [CodeMerchantNotFound]; [CodeImportConflict] if
 // the import has not come to After, because somebody else does the same import or a
 // chunk before has failed, or if it is done and Restart is not set; and
 // [CodeInvalidImport] for a chunk that breaks the rules of [ImportChunk].

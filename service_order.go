@@ -26,8 +26,8 @@ func (s *Service) order(ctx context.Context) (more bool, err error) {
 }
 
 // OrderEvents puts all of the merchant's events in its chain that are there now,
-// as [Service.Run] does in the background. It is for operators. Code:
-// [CodeInsufficientScope].
+// as [Service.Run] does in the background. It is for the command line.
+// Code: [CodeInsufficientScope].
 func (s *Service) OrderEvents(ctx context.Context, c Caller) error {
 	if err := c.may(scopeOperator); err != nil {
 		return err

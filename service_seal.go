@@ -19,7 +19,7 @@ const resealBatch = 128
 // [Service.Run] of whichever process runs it, or by [Service.Reseal]. If an
 // earlier rotation has not ended, it goes on, from the first customer if it was
 // stuck, and no key is made. It returns the state after that, and whether a key
-// was made. It is for operators. Codes: [CodeInsufficientScope],
+// was made. It is for the command line. Codes: [CodeInsufficientScope],
 // [CodeMerchantNotFound].
 func (s *Service) RotateSeal(ctx context.Context, c Caller) (SealState, bool, error) {
 	if err := c.may(scopeOperator); err != nil {
@@ -81,7 +81,7 @@ func (s *Service) reseal(ctx context.Context) (more bool, err error) {
 // Reseal seals the merchant's customers anew, if its key was rotated, and then
 // destroys the older keys, as [Service.Run] does in the background. progress is
 // told the state before each step. It returns the last state: if that is not
-// complete, customers do not open. It is for operators. Codes:
+// complete, customers do not open. It is for the command line. Codes:
 // [CodeInsufficientScope], [CodeMerchantNotFound].
 func (s *Service) Reseal(ctx context.Context, c Caller, progress func(SealState)) (SealState, error) {
 	if err := c.may(scopeOperator); err != nil {
@@ -180,7 +180,7 @@ func (s *Service) retire(ctx context.Context, state SealState) error {
 
 // RewrapKeysets wraps the keys of all merchants under the newest master key that
 // is configured, and returns its id and the id of the one before, which are the
-// same if there was nothing to do. It is for operators only; actor says who.
+// same if there was nothing to do. It is for the command line; actor says who.
 func (s *Service) RewrapKeysets(ctx context.Context, actor string) (from, to string, err error) {
 	if to, err = s.sealer.NewMasterKeyID(ctx); err != nil {
 		return "", "", err
