@@ -140,6 +140,9 @@ func (s *SQLite) open(ctx context.Context, cfg SQLiteConfig) error {
 	if err != nil {
 		return err
 	}
+	if err := writeConn.gatherLog(); err != nil {
+		return err
+	}
 	s.checkpoints = newCheckpointer(checkpointConn, cfg.Logger)
 	s.writer = newWriter(writeConn, s.checkpoints, cfg)
 	if cfg.Beside {

@@ -33,7 +33,8 @@ type sqliteConn struct {
 	tls        *libc.TLS
 	db         uintptr // 0 when closed
 	statements map[string]*statement
-	batch      batch // what the transaction that runs has made so far; the writer's only
+	batch      batch      // what the transaction that runs has made so far; the writer's only
+	log        *logWriter // the writer's only
 }
 
 // statement is a prepared statement.
@@ -142,8 +143,11 @@ func (c *sqliteConn) close() error {
 	if rc := sqlite3.Xsqlite3_close_v2(c.tls, c.db); rc != sqlite3.SQLITE_OK {
 		err = c.fault(rc)
 	}
+	if c.log != nil {
+		libc.Xfree(c.tls, c.log.own)
+	}
 	c.tls.Close()
-	c.db, c.statements = 0, nil
+	c.db, c.statements, c.log = 0, nil, nil
 	return err
 }
 
@@ -307,6 +311,15 @@ func (c *sqliteConn) exec(query string, args ...any) (int64, error) {
 		return 0, err
 	}
 	return sqlite3.Xsqlite3_changes64(c.tls, c.db), nil
+}
+
+// commit ends a transaction of the writer.
+func (c *sqliteConn) commit() error {
+	c.log.gathers = true
+	_, err := c.exec("COMMIT")
+	// What a COMMIT that failed has not written is not to be written any more.
+	c.log.gathers, c.log.used = false, 0
+	return err
 }
 
 // Scan implements [row] for the row that s has come to.

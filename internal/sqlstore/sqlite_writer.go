@@ -112,7 +112,7 @@ func (w *writer) transact(jobs []*sqliteJob) (failed *sqliteJob, err error) {
 	start := w.clock.Now()
 	err = w.conn.batch.flush(w.conn)
 	if err == nil {
-		_, err = w.conn.exec("COMMIT")
+		err = w.conn.commit()
 	}
 	if err != nil {
 		w.rollback()
