@@ -377,16 +377,19 @@ func (s *Service) openFound(ctx context.Context, m MerchantID, ref string, recor
 var errNoCustomer = &Error{Code: CodeCustomerNotFound, Message: "There is no such customer."}
 
 // record is find without opening what is found. No customer has a reference
-// that breaks the rule for references, so such a ref is not looked up.
+// that breaks the rule for references, so such a ref is not looked up. All ids are
+// such as may be brought, and most references are not.
 func (s *Service) record(ctx context.Context, m MerchantID, ref string) (CustomerRecord, error) {
 	if ref == "" || !validReference(ref) {
 		return CustomerRecord{}, errNoCustomer
 	}
-	index, err := s.sealer.Index(ctx, m, IndexReference, ref)
-	if err != nil {
-		return CustomerRecord{}, err
+	if validBroughtID(ref) {
+		record, err := s.store.Customer(ctx, m, CustomerID(ref), Index{})
+		if CodeOf(err) != CodeCustomerNotFound {
+			return record, err
+		}
 	}
-	return s.store.Customer(ctx, m, CustomerID(ref), index)
+	return s.recordOf(ctx, m, ref)
 }
 
 // recordOf returns the customer with the given reference, which is a valid one.

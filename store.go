@@ -82,7 +82,8 @@ type CustomerStore interface {
 	// the idempotency key; and nothing is written.
 	CreateCustomer(ctx context.Context, m MerchantID, c CustomerRecord, e Event, b *Besides) error
 	// Customer returns the customer whose id is id or else the one whose
-	// reference has the given index. Code: [CodeCustomerNotFound].
+	// reference has the given index. An id that is empty, and an index of zeros, is
+	// nobody's. Code: [CodeCustomerNotFound].
 	Customer(ctx context.Context, m MerchantID, id CustomerID, reference Index) (CustomerRecord, error)
 	// UpdateCustomer overwrites what is sealed in the customer c.ID, its indexes
 	// of e-mail address and mobile number, its revision and its time of update,

@@ -13,6 +13,12 @@ import (
 
 const customerColumns = `id, reference_index, email_index, mobile_index, sealed, key_version, revision, created_at, updated_at`
 
+// The two ways to one customer.
+const (
+	customerByID        = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND id = $2`
+	customerByReference = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND reference_index = $2`
+)
+
 var errCustomerNotFound = grahak.Errorf(grahak.CodeCustomerNotFound, "There is no such customer.")
 
 // Customers implements [grahak.CustomerStore]. The customers whose ids tell when

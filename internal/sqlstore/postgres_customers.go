@@ -200,31 +200,34 @@ func (s *Postgres) customerExists(ctx context.Context, m grahak.MerchantID, id g
 	return err
 }
 
-const (
-	// maxLookUpsTogether bounds how many look-ups share a round trip.
-	maxLookUpsTogether = 64
-	findCustomer       = `SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND id = $2
-		UNION ALL SELECT ` + customerColumns + ` FROM customers WHERE merchant_id = $1 AND reference_index = $3`
-)
+// maxLookUpsTogether bounds how many look-ups share a round trip.
+const maxLookUpsTogether = 64
 
-// lookUp is the look-up of a customer by its id or else by its reference.
+// lookUp is the look-up of a customer.
 type lookUp struct {
-	merchant  grahak.MerchantID
-	id        grahak.CustomerID
-	reference grahak.Index
-	found     grahak.CustomerRecord // set before the job is done
+	query string // customerByID or customerByReference
+	args  []any
+	found grahak.CustomerRecord // set before the job is done; without an id for none
 }
 
 // Customer implements [grahak.CustomerStore].
 func (s *Postgres) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (grahak.CustomerRecord, error) {
-	l := &lookUp{merchant: m, id: id, reference: reference}
-	if err := s.lookUps.do(ctx, l); err != nil {
-		return grahak.CustomerRecord{}, err
+	var ways []*lookUp
+	if id != "" {
+		ways = append(ways, &lookUp{query: customerByID, args: []any{string(m), string(id)}})
 	}
-	if l.found.ID == "" {
-		return grahak.CustomerRecord{}, errCustomerNotFound
+	if reference != (grahak.Index{}) {
+		ways = append(ways, &lookUp{query: customerByReference, args: []any{string(m), reference[:]}})
 	}
-	return l.found, nil
+	for _, l := range ways {
+		if err := s.lookUps.do(ctx, l); err != nil {
+			return grahak.CustomerRecord{}, err
+		}
+		if l.found.ID != "" {
+			return l.found, nil
+		}
+	}
+	return grahak.CustomerRecord{}, errCustomerNotFound
 }
 
 // startLookUps begins to run look-ups of customers: those that wait share a round
@@ -240,20 +243,21 @@ func (s *Postgres) startLookUps() {
 // findTogether runs look-ups in one round trip and sets the error of each.
 func (s *Postgres) findTogether(jobs []*job[*lookUp]) {
 	err := s.run(context.Background(), operation{slots: s.finding, limit: operationLimit, again: true}, func(c *postgresConn) error {
-		described, err := c.prepare(findCustomer)
-		if err != nil {
-			return err
+		// What is not prepared yet takes a round trip, which has to be before these.
+		for _, j := range jobs {
+			if _, err := c.prepare(j.work.query); err != nil {
+				return err
+			}
 		}
 		p := c.raw.StartPipeline(c.ctx)
 		for _, j := range jobs {
-			values, err := encodeArgs(described, []any{string(j.work.merchant), string(j.work.id), j.work.reference[:]})
-			if err != nil {
+			if err := j.work.send(c, p); err != nil {
 				_ = p.Close()
 				return err
 			}
-			p.SendQueryStatement(described, values, binaryFormat, binaryFormat)
 		}
-		if err = p.Sync(); err == nil {
+		err := p.Sync()
+		if err == nil {
 			err = readLookUps(p, jobs)
 		}
 		if closeErr := p.Close(); err == nil {
@@ -264,6 +268,19 @@ func (s *Postgres) findTogether(jobs []*job[*lookUp]) {
 	for _, j := range jobs {
 		j.err = err
 	}
+}
+
+// send sends the query, which is prepared, with p.
+func (l *lookUp) send(c *postgresConn, p *pgconn.Pipeline) error {
+	described, err := c.prepare(l.query)
+	if err != nil {
+		return err
+	}
+	values, err := encodeArgs(described, l.args)
+	if err == nil {
+		p.SendQueryStatement(described, values, binaryFormat, binaryFormat)
+	}
+	return err
 }
 
 // readLookUps reads the results of look-ups.
@@ -283,9 +300,7 @@ func readLookUps(p *pgconn.Pipeline, jobs []*job[*lookUp]) error {
 			if err != nil {
 				return err
 			}
-			if c.ID == j.work.id || j.work.found.ID == "" {
-				j.work.found = c
-			}
+			j.work.found = c
 		}
 		if _, err := result.Close(); err != nil {
 			return err

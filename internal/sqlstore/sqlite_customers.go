@@ -36,23 +36,16 @@ func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 	})
 }
 
-// Customer implements [grahak.CustomerStore]. SQLite runs the halves of the
-// union one after the other, so a hit by id costs one look-up; the order is not
-// relied upon.
+// Customer implements [grahak.CustomerStore].
 func (s *SQLite) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (grahak.CustomerRecord, error) {
 	var c grahak.CustomerRecord
 	err := s.lookUps.do(ctx, func(r *sqliteConn) error {
-		err := r.query(func(row row) error {
-			var err error
-			if c, err = scanCustomer(row); err == nil && c.ID == id {
-				return io.EOF
-			}
-			return err
-		}, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2
-			UNION ALL SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND reference_index = $3`,
-			string(m), string(id), reference[:])
-		if err == nil && c.ID == "" {
-			return errCustomerNotFound
+		err := error(errCustomerNotFound)
+		if id != "" {
+			c, err = oneCustomer(r, customerByID, string(m), string(id))
+		}
+		if errors.Is(err, errCustomerNotFound) && reference != (grahak.Index{}) {
+			c, err = oneCustomer(r, customerByReference, string(m), reference[:])
 		}
 		return err
 	})
@@ -61,6 +54,20 @@ func (s *SQLite) Customer(ctx context.Context, m grahak.MerchantID, id grahak.Cu
 		return grahak.CustomerRecord{}, err
 	}
 	return c, nil
+}
+
+// oneCustomer returns the customer that query finds, or [errCustomerNotFound].
+func oneCustomer(r conn, query string, args ...any) (c grahak.CustomerRecord, err error) {
+	err = r.query(func(row row) error {
+		if c, err = scanCustomer(row); err == nil {
+			err = io.EOF
+		}
+		return err
+	}, query, args...)
+	if err == nil && c.ID == "" {
+		err = errCustomerNotFound
+	}
+	return c, err
 }
 
 // UpdateCustomer implements [grahak.CustomerStore].
@@ -177,8 +184,8 @@ func (s *SQLite) search(r conn, m grahak.MerchantID, value grahak.ShortIndex, fr
 		return nil, err
 	}
 	for _, id := range found {
-		c, err := scanCustomer(r.queryRow(`SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1 AND id = $2`, string(m), id))
-		if errors.Is(err, sql.ErrNoRows) {
+		c, err := oneCustomer(r, customerByID, string(m), id)
+		if errors.Is(err, errCustomerNotFound) {
 			err = fmt.Errorf("the look-up index of merchant %s has a customer %q who does not exist: it was altered", m, id)
 		}
 		if err != nil {
