@@ -206,7 +206,7 @@ func TestEveryCode(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			log := new(testkit.Buffer)
 			logger := slog.New(slog.NewJSONHandler(log, nil))
-			s := &server{addr: serve(t, web.NewServer(web.NewHandler(web.Config{
+			s := &server{addr: serve(t, web.NewAPIServer(web.NewHandler(web.Config{
 				Edge: failing{api.New(nil), tt.err}, Logger: logger, Observer: noObserver{}, Random: rand.Reader,
 			}), nil, logger))}
 			x := s.MustSend(t, request("GET /customers", nil, ""))

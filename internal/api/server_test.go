@@ -115,7 +115,7 @@ func (s *server) mustLimit(tb testing.TB, limits grahak.Limits) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s.addr = serve(tb, web.NewServer(web.NewHandler(web.Config{
+	s.addr = serve(tb, web.NewAPIServer(web.NewHandler(web.Config{
 		Edge:     api.New(s.service),
 		Requests: s.service.NoteRequest,
 		Logger:   s.logger,
@@ -126,7 +126,7 @@ func (s *server) mustLimit(tb testing.TB, limits grahak.Limits) {
 }
 
 // serve runs srv on a free port until the test ends and returns its address.
-func serve(tb testing.TB, srv *http.Server) string {
+func serve(tb testing.TB, srv web.Server) string {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

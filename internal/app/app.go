@@ -57,10 +57,11 @@ type Server struct {
 	lock     *flock.Flock
 	store    sqlstore.Store
 	requests *sqlstore.Requests // nil on PostgreSQL, or for none
-	api, ops *http.Server
+	api      web.Server
+	ops      *web.NetServer
 	control  *http.Server
 	// dashboard is nil unless it has a listener of its own.
-	dashboard *http.Server
+	dashboard *web.NetServer
 	listener  struct{ api, ops, control, dashboard net.Listener }
 	draining  atomic.Bool
 	fault     atomic.Pointer[error]
@@ -155,7 +156,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	onAPI, pages := s.edges(opts)
-	s.api = web.NewServer(web.NewHandler(web.Config{
+	s.api = web.NewAPIServer(web.NewHandler(web.Config{
 		Edge:           onAPI,
 		Requests:       s.Service.NoteRequest,
 		Logger:         s.log,
@@ -173,7 +174,7 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	}), nil, s.log)
 	// A profile takes as long as it is asked to.
 	s.ops.WriteTimeout = 0
-	if err := s.startDashboard(pages, opts, metrics); err != nil {
+	if err := s.startDashboard(pages, tlsConfig, opts, metrics); err != nil {
 		return err
 	}
 	s.listenForCommands(ctx)
@@ -447,14 +448,8 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() { s.Service.Run(background) })
 	work.Go(func() { s.watchMasterKey(background) })
 	failed := make(chan error, 4)
-	serve := func(srv *http.Server, l net.Listener) {
-		var err error
-		if srv.TLSConfig != nil {
-			err = srv.ServeTLS(l, "", "")
-		} else {
-			err = srv.Serve(l)
-		}
-		if !errors.Is(err, http.ErrServerClosed) {
+	serve := func(srv web.Server, l net.Listener) {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
 		}
 	}

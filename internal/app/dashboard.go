@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"net/url"
 	"strings"
 	"time"
@@ -84,7 +85,7 @@ func (s *Server) facts() []dashboard.Fact {
 }
 
 // startDashboard makes the server of a dashboard that has a listener of its own.
-func (s *Server) startDashboard(pages web.Edge, opts Options, metrics *telemetry.Metrics) error {
+func (s *Server) startDashboard(pages web.Edge, tlsConfig *tls.Config, opts Options, metrics *telemetry.Metrics) error {
 	proxies, err := s.cfg.Proxies()
 	if err != nil || pages == nil {
 		return err
@@ -96,7 +97,7 @@ func (s *Server) startDashboard(pages web.Edge, opts Options, metrics *telemetry
 		Clock:          opts.Clock,
 		Random:         rand.Reader,
 		TrustedProxies: proxies,
-	}), s.api.TLSConfig, s.log)
+	}), tlsConfig, s.log)
 	return nil
 }
 

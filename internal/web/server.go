@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -23,9 +24,35 @@ const (
 	maxStreams = 32
 )
 
+// Server answers the requests of a listener.
+type Server interface {
+	// Serve answers the connections of l until Shutdown or Close, and then returns
+	// [http.ErrServerClosed].
+	Serve(l net.Listener) error
+	// Shutdown closes l and idle connections, and waits until the requests in
+	// flight are answered, or until ctx ends, whose error it then returns.
+	Shutdown(ctx context.Context) error
+	// Close closes l and all connections.
+	Close() error
+}
+
+// NetServer is a server on net/http, which has TLS and HTTP/2 as well if it has a
+// TLSConfig.
+type NetServer struct{ *http.Server }
+
+var _ Server = (*NetServer)(nil)
+
+// Serve implements [Server].
+func (s *NetServer) Serve(l net.Listener) error {
+	if s.TLSConfig != nil {
+		return s.ServeTLS(l, "", "")
+	}
+	return s.Server.Serve(l)
+}
+
 // NewServer returns a server for h with every limit set. tlsConfig may be nil.
-func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http.Server {
-	return &http.Server{
+func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *NetServer {
+	return &NetServer{&http.Server{
 		Handler:                      h,
 		TLSConfig:                    tlsConfig,
 		ReadHeaderTimeout:            readHeaderTimeout,
@@ -39,7 +66,16 @@ func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http
 		// connections, a broken TLS handshake say; worth seeing only when
 		// looking for it.
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}}
+}
+
+// NewAPIServer returns a server for h with every limit set: a [PlainServer], or with a
+// tlsConfig a [NetServer].
+func NewAPIServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) Server {
+	if tlsConfig == nil {
+		return NewPlainServer(h, logger)
 	}
+	return NewServer(h, tlsConfig, logger)
 }
 
 // Limit bounds how many connections of l are open at once; further ones wait
