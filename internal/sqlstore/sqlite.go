@@ -356,6 +356,17 @@ func (s *SQLite) write(ctx context.Context, fn func(tx) error) error {
 // do runs fn in the writer's transaction and returns when that is on disk, or
 // with fn's *[grahak.Error]; see [queue.do].
 func (s *SQLite) do(ctx context.Context, fn func(*sqliteConn) error) error {
+	return s.writer.do(ctx, func(c *sqliteConn) error {
+		if err := c.batch.writeEvents(c); err != nil {
+			return err
+		}
+		return fn(c)
+	})
+}
+
+// doSeeingNoEvents is do for an fn that does not read events: those of the
+// transaction may be written later.
+func (s *SQLite) doSeeingNoEvents(ctx context.Context, fn func(*sqliteConn) error) error {
 	return s.writer.do(ctx, fn)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // CreateCustomer implements [grahak.CustomerStore].
 func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) error {
-	return s.do(ctx, func(tx *sqliteConn) error {
+	return s.doSeeingNoEvents(ctx, func(tx *sqliteConn) error {
 		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 		if n == 0 {
 			return grahak.Errorf(grahak.CodeDuplicateReference, "A customer with this reference exists.")
 		}
-		if err := tx.appendEvent(m, e); err != nil {
+		if err := tx.batch.addEvent(tx, m, e); err != nil {
 			return err
 		}
 		return insertBesides(tx, m, b)
@@ -73,7 +73,7 @@ func oneCustomer(r conn, query string, args ...any) (c grahak.CustomerRecord, er
 // UpdateCustomer implements [grahak.CustomerStore].
 func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event, b *grahak.Besides) (bool, error) {
 	var done bool
-	err := s.do(ctx, func(tx *sqliteConn) (err error) {
+	err := s.doSeeingNoEvents(ctx, func(tx *sqliteConn) (err error) {
 		done = false
 		if err := tx.batch.checkKey(tx, m, c.Sealed.Version); err != nil {
 			return err
@@ -93,8 +93,8 @@ func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 	return done, nil
 }
 
-// updateCustomer overwrites a customer and writes the event. It reports false, and
-// writes nothing, if the stored revision is not the one before.
+// updateCustomer overwrites a customer and adds the event to the batch. It reports
+// false, and does nothing, if the stored revision is not the one before.
 func (tx *sqliteConn) updateCustomer(m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event) (bool, error) {
 	old, err := indexesOf(tx, m, c.ID)
 	if err != nil {
@@ -117,7 +117,7 @@ func (tx *sqliteConn) updateCustomer(m grahak.MerchantID, c grahak.CustomerRecor
 			return false, err
 		}
 	}
-	return true, tx.appendEvent(m, e)
+	return true, tx.batch.addEvent(tx, m, e)
 }
 
 // EraseCustomer implements [grahak.CustomerStore].

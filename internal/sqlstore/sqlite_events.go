@@ -9,13 +9,10 @@ import (
 
 // appendEvent implements [tx].
 func (tx *sqliteConn) appendEvent(m grahak.MerchantID, e grahak.Event) error {
-	position, err := tx.batch.nextPosition(tx, m)
-	if err != nil {
+	if err := tx.batch.addEvent(tx, m, e); err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO events (merchant_id, position, id, type, subject, revision, changed, actor, request_id, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		string(m), position, string(e.ID), string(e.Type), e.Subject, e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro())
-	return err
+	return tx.batch.writeEvents(tx)
 }
 
 // EventsOf implements [grahak.EventStore]. The positions come first, from the

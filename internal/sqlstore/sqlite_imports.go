@@ -65,6 +65,7 @@ func (s *SQLite) ImportCustomers(ctx context.Context, m grahak.MerchantID, step 
 			if _, err := tx.exec("ROLLBACK TO step"); err != nil {
 				return err
 			}
+			tx.batch.events = tx.batch.events[:0]
 			if delete(tx.batch.positions, m); known {
 				tx.batch.positions[m] = position
 			}
@@ -92,7 +93,7 @@ func (tx *sqliteConn) importStep(m grahak.MerchantID, step grahak.ImportStep) (b
 		}
 	}
 	for _, w := range step.Created {
-		if err := tx.appendEvent(m, w.Event); err != nil {
+		if err := tx.batch.addEvent(tx, m, w.Event); err != nil {
 			return false, err
 		}
 	}
@@ -104,6 +105,9 @@ func (tx *sqliteConn) importStep(m grahak.MerchantID, step grahak.ImportStep) (b
 		if err != nil || !done {
 			return false, err
 		}
+	}
+	if err := tx.batch.writeEvents(tx); err != nil {
+		return false, err
 	}
 	return true, putImport(tx, m, step)
 }
