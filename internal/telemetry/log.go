@@ -23,7 +23,7 @@ func NewLog(w io.Writer, text bool, level slog.Level) *Log {
 	bw := &blockWriter{out: w, quit: make(chan struct{}), stopped: make(chan struct{})}
 	go bw.run()
 	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewJSONHandler(bw, options)
+	var handler slog.Handler = newLineHandler(bw, options)
 	if text {
 		handler = slog.NewTextHandler(bw, options)
 	}

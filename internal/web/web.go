@@ -322,7 +322,10 @@ func (h *Handler) report(x *Exchange, start time.Time, took time.Duration) {
 	if x.cause != nil && fault {
 		attrs = append(attrs, slog.String("error", x.cause.Error()))
 	}
-	h.cfg.Logger.LogAttrs(ctx, level, "request", attrs...)
+	// The logger would look for its caller, and read the clock again.
+	line := slog.NewRecord(start.Add(took).Local(), level, "request", 0)
+	line.AddAttrs(attrs...)
+	_ = h.cfg.Logger.Handler().Handle(ctx, line)
 }
 
 func knownMethod(m string) string {
