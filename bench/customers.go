@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -11,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -30,50 +30,46 @@ type population struct {
 	took       time.Duration
 }
 
-// populate creates customers over many connections.
-func (g *grahak) populate(ctx context.Context, customers int) (population, error) {
-	const writers = 64
-	p := population{
+func newPopulation(g *grahak, customers int) population {
+	return population{
 		customers:  customers,
 		ids:        filepath.Join(g.dir, "ids"),
 		references: filepath.Join(g.dir, "references"),
 		mobiles:    filepath.Join(g.dir, "mobiles"),
 	}
-	step := (customers + maxSample - 1) / maxSample
-	ids := make([]string, (customers+step-1)/step)
-	start := time.Now()
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	var wait sync.WaitGroup
-	for w := range writers {
-		wait.Go(func() {
-			for i := w; i < customers; i += writers {
-				id, _, err := createCustomer(ctx, g.server, populated(i), populatedMobile(i))
-				if err != nil {
-					fail(err)
-					return
-				}
-				if i%step == 0 {
-					ids[i/step] = id
-				}
-			}
-		})
+}
+
+// step is how far those are apart that the files have lines for.
+func (p population) step() int { return (p.customers + maxSample - 1) / maxSample }
+
+// sampled is how many lines the files have.
+func (p population) sampled() int { return (p.customers + p.step() - 1) / p.step() }
+
+// write writes the files, given the ids.
+func (p population) write(ids []string) error {
+	references, mobiles := make([]string, len(ids)), make([]string, len(ids))
+	for i := range ids {
+		references[i], mobiles[i] = populated(i*p.step()), populatedMobile(i*p.step())
 	}
-	wait.Wait()
-	if err := context.Cause(ctx); err != nil {
+	return errors.Join(writeLines(p.ids, ids), writeLines(p.references, references), writeLines(p.mobiles, mobiles))
+}
+
+// populate creates customers over many connections.
+func (g *grahak) populate(ctx context.Context, customers int) (population, error) {
+	p := newPopulation(g, customers)
+	ids := make([]string, p.sampled())
+	start := time.Now()
+	if err := concurrently(ctx, customers, func(ctx context.Context, i int) error {
+		id, _, err := createCustomer(ctx, g.server, populated(i), populatedMobile(i))
+		if i%p.step() == 0 {
+			ids[i/p.step()] = id
+		}
+		return err
+	}); err != nil {
 		return p, err
 	}
 	p.took = time.Since(start)
-	references, mobiles := make([]string, len(ids)), make([]string, len(ids))
-	for i := range ids {
-		references[i], mobiles[i] = populated(i*step), populatedMobile(i*step)
-	}
-	for file, lines := range map[string][]string{p.ids: ids, p.references: references, p.mobiles: mobiles} {
-		if err := writeLines(file, lines); err != nil {
-			return p, err
-		}
-	}
-	return p, nil
+	return p, p.write(ids)
 }
 
 // populated returns the i-th customer's reference and e-mail address, as long as
@@ -177,8 +173,11 @@ type disk struct {
 	Customers int64 `json:"customers"`
 }
 
+// each is how many bytes a customer takes.
+func (d disk) each() float64 { return float64(d.Bytes) / float64(d.Customers) }
+
 func (d disk) String() string {
-	return fmt.Sprintf("%.0f bytes for each of %d customers, all included (%.1f MB after a clean stop)", float64(d.Bytes)/float64(d.Customers), d.Customers, float64(d.Bytes)/1e6)
+	return fmt.Sprintf("%.0f bytes for each of %d customers, all included (%.1f MB after a clean stop)", d.each(), d.Customers, float64(d.Bytes)/1e6)
 }
 
 // stopAndWeigh stops g and returns what its data folder takes then: the database

@@ -136,8 +136,8 @@ func (b *bench) measureDashboard(ctx context.Context, h *heading) (_ any, err er
 	slowest := slices.MaxFunc(r.Pages, func(a, b shownPage) int { return int(1e3 * (a.P50 - b.P50)) })
 	largest := slices.MaxFunc(r.Pages, func(a, b shownPage) int { return a.Bytes - b.Bytes })
 	r.Bars = append(r.Bars,
-		bar{"slowest page", fmt.Sprintf("≤ %d ms (%s)", barPage, slowest.Name), slowest.P50, slowest.P50 <= barPage},
-		bar{"largest page", fmt.Sprintf("< %d bytes (%s)", barPageSize, largest.Name), float64(largest.Bytes), largest.Bytes < barPageSize})
+		atMost("slowest page", slowest.P50, barPage, fmt.Sprintf("ms (%s)", slowest.Name)),
+		atMost("largest page", float64(largest.Bytes), barPageSize, fmt.Sprintf("bytes (%s)", largest.Name)))
 	return r, nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 // floorResult is what the storage does without HTTP, sealing and JSON.
 type floorResult struct {
 	Rate        float64 `json:"creates_per_second"`
+	P50         float64 `json:"p50_ms"`
 	Batch       float64 `json:"writes_per_commit"`
 	CommitMs    float64 `json:"commit_ms"`
 	CPU         float64 `json:"cpu_us_per_create"`
@@ -40,12 +43,56 @@ func (c *commits) Committed(writes int, took time.Duration) {
 // sealedSize is about the size of a sealed profile.
 const sealedSize = 180
 
+// aloneComparison is creates one after the other: of the storage by itself, and of
+// Grahak on one connection, measured in alternation; and the medians of both p50s,
+// in milliseconds, and of what the second is of the first.
+type aloneComparison struct {
+	Pairs  []alonePair `json:"pairs"`
+	Floor  float64     `json:"floor_p50_ms_median"`
+	Grahak float64     `json:"grahak_p50_ms_median"`
+	Ratio  float64     `json:"ratio_median"`
+}
+
+type alonePair struct {
+	Floor  floorResult `json:"floor"`
+	Grahak sample      `json:"grahak"`
+}
+
+// compareAlone runs the pairs of creates one after the other, each in the other
+// order than the one before.
+func (b *bench) compareAlone(ctx context.Context, create target) (*aloneComparison, error) {
+	c := new(aloneComparison)
+	l := load{connections: 1, threads: 1, duration: time.Duration(b.seconds) * time.Second}
+	for i := range b.pairs {
+		var p alonePair
+		for half := range 2 {
+			var err error
+			if (half == 0) == (i%2 == 0) {
+				p.Floor, err = measureFloor(ctx, b.dir, 1, l.duration)
+			} else {
+				p.Grahak, err = b.measure(ctx, b.grahak.server, create, l)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		c.Pairs = append(c.Pairs, p)
+	}
+	c.Floor = medianOf(c.Pairs, func(p alonePair) float64 { return p.Floor.P50 })
+	c.Grahak = medianOf(c.Pairs, func(p alonePair) float64 { return p.Grahak.P50 })
+	c.Ratio = medianOf(c.Pairs, func(p alonePair) float64 { return p.Grahak.P50 / p.Floor.P50 })
+	return c, nil
+}
+
 // measureFloor runs the store's own create from that many goroutines on a new
-// database in dir.
+// database under dir.
 func measureFloor(ctx context.Context, dir string, goroutines int, d time.Duration) (result floorResult, err error) {
 	// The same as Grahak sets for itself.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	var seen commits
+	if dir, err = os.MkdirTemp(dir, "floor-"); err != nil {
+		return result, err
+	}
 	store, err := sqlstore.OpenSQLite(ctx, sqlstore.SQLiteConfig{Path: filepath.Join(dir, "floor.db"), Environment: domain.Sandbox, Observer: &seen})
 	if err != nil {
 		return result, err
@@ -65,13 +112,15 @@ func measureFloor(ctx context.Context, dir string, goroutines int, d time.Durati
 	}
 	end := before.at.Add(d)
 	var created atomic.Int64
-	failed := make([]error, goroutines)
+	failed, took := make([]error, goroutines), make([][]float64, goroutines)
 	var wait sync.WaitGroup
 	for g := range goroutines {
 		wait.Go(func() {
 			for failed[g] == nil && time.Now().Before(end) {
 				record, event := floorCustomer(blobs[created.Add(1)%int64(len(blobs))])
+				start := time.Now()
 				failed[g] = store.CreateCustomer(ctx, merchant, record, event, nil)
+				took[g] = append(took[g], time.Since(start).Seconds()*1e3)
 			}
 		})
 	}
@@ -84,6 +133,7 @@ func measureFloor(ctx context.Context, dir string, goroutines int, d time.Durati
 	n, seconds := float64(created.Load()), after.at.Sub(before.at).Seconds()
 	return floorResult{
 		Rate:        n / seconds,
+		P50:         median(slices.Concat(took...)),
 		Batch:       float64(seen.writes) / float64(seen.commits),
 		CommitMs:    seen.took.Seconds() * 1e3 / float64(seen.commits),
 		CPU:         float64((after.server - before.server).Microseconds()) / n,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -33,11 +34,12 @@ type growth struct {
 	Name  string       `json:"name"`
 	Pairs []growthPair `json:"pairs"`
 	// The medians of the pairs.
-	Small  growthSide `json:"small_median"`
-	Large  growthSide `json:"large_median"`
-	Ratio  float64    `json:"ratio_median"`
-	ByCPU  float64    `json:"ratio_by_cpu_median"` // see [growthPair.byCPU]
-	barred bool
+	Small growthSide `json:"small_median"`
+	Large growthSide `json:"large_median"`
+	Ratio float64    `json:"ratio_median"`
+	ByCPU float64    `json:"ratio_by_cpu_median"` // see [growthPair.byCPU]
+	P99   float64    `json:"p99_ratio_median"`    // large to small
+	judge func(*growth) bar
 }
 
 type growthSide struct {
@@ -52,44 +54,39 @@ type growthReport struct {
 	Small   growthStore `json:"small"`
 	Large   growthStore `json:"large"`
 	Growths []*growth   `json:"growths"`
+	Import  imported    `json:"import"`   // of the large store
+	StartMs []float64   `json:"start_ms"` // of the large store
 }
 
 // growthStore is what is known of one of the stores.
 type growthStore struct {
-	Customers int     `json:"customers"`
-	Creates   float64 `json:"creates_per_second"` // while they were made
-	Lag       *lag    `json:"order_lag"`          // meanwhile
-	Memory    memory  `json:"memory"`             // at the end
-	Disk      disk    `json:"disk"`
+	Customers int `json:"customers"`
+	// Creates is of a store that was made through the API, and of that time.
+	Creates float64 `json:"creates_per_second,omitempty"`
+	Lag     *lag    `json:"order_lag"` // meanwhile, or at creates that were measured
+	Memory  memory  `json:"memory"`    // at the end
+	Disk    disk    `json:"disk"`
 }
 
-// measureGrowth compares lists, searches and reads of a small and a large store,
-// and returns a report.
+// measureGrowth compares creates, lists, searches and reads of a small and a large
+// store, and returns a report.
 func (b *bench) measureGrowth(ctx context.Context, h *heading) (_ any, err error) {
 	r := &growthReport{heading: h, Small: growthStore{Customers: b.small}, Large: growthStore{Customers: b.large}}
+	largeDir := filepath.Join(b.dir, "large")
+	if b.store != "" {
+		if largeDir, err = filepath.Abs(b.store); err != nil {
+			return nil, err
+		}
+	}
 	var small, large store
-	for _, it := range []struct {
-		name   string
-		store  *store
-		report *growthStore
-	}{{"small", &small, &r.Small}, {"large", &large, &r.Large}} {
-		dir := filepath.Join(b.dir, it.name)
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return nil, err
-		}
-		if it.store.grahak, err = startGrahak(ctx, it.name, b.program, dir, ""); err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, it.store.stop()) }()
-		if err := it.store.fill(ctx, b.out, it.report); err != nil {
-			return nil, err
-		}
+	if r.Import, err = large.open(ctx, b, "large", largeDir, b.large); err != nil {
+		return nil, errors.Join(err, large.end())
 	}
-	for _, s := range []*store{&small, &large} {
-		if err := s.settle(ctx); err != nil {
-			return nil, err
-		}
+	defer func() { err = errors.Join(err, large.end()) }()
+	if _, err = small.open(ctx, b, "small", filepath.Join(b.dir, "small"), b.small); err != nil {
+		return nil, errors.Join(err, small.end())
 	}
+	defer func() { err = errors.Join(err, small.end()) }()
 	for _, kind := range growthKinds {
 		if b.pairs > 0 {
 			g, err := b.compareGrowth(ctx, kind, &small, &large)
@@ -97,12 +94,19 @@ func (b *bench) measureGrowth(ctx context.Context, h *heading) (_ any, err error
 				return nil, err
 			}
 			r.Growths = append(r.Growths, g)
+			for _, p := range g.Pairs {
+				r.Small.Lag, r.Large.Lag = r.Small.Lag.or(p.Small.Lag), r.Large.Lag.or(p.Large.Lag)
+			}
 		}
 		if b.profile != "" {
 			if err := b.profiled(ctx, large.grahak, kind.name, kind.target(&large)); err != nil {
 				return nil, err
 			}
 		}
+	}
+	id, err := large.firstID()
+	if err != nil {
+		return nil, err
 	}
 	for s, report := range map[*store]*growthStore{&small: &r.Small, &large: &r.Large} {
 		if report.Memory, err = readMemory(s.pid()); err != nil {
@@ -112,9 +116,27 @@ func (b *bench) measureGrowth(ctx context.Context, h *heading) (_ any, err error
 			return nil, err
 		}
 	}
+	if r.StartMs, err = large.firstAnswers(ctx, id, starts); err != nil {
+		return nil, err
+	}
 	r.judge()
 	r.print(b.out)
 	return r, nil
+}
+
+// end stops the store's server, if it was started.
+func (s *store) end() error {
+	if s.grahak == nil || s.server == nil {
+		return nil
+	}
+	return s.stop()
+}
+
+// firstID returns one of the sample's ids.
+func (s *store) firstID() (string, error) {
+	raw, err := os.ReadFile(s.made.ids)
+	id, _, _ := strings.Cut(string(raw), "\n")
+	return id, err
 }
 
 // fill makes the store's customers.
@@ -160,24 +182,51 @@ func (s *store) settle(ctx context.Context) error {
 
 // growthKind is a kind of request that both stores are asked.
 type growthKind struct {
-	name   string
-	barred bool
-	list   int // how many customers its answer lists; 0 for no list
-	path   string
-	file   func(*store) string // of what comes behind the path
+	name  string
+	judge func(*growth) bar
+	list  int // how many customers its answer lists; 0 for no list
+	path  string
+	file  func(*store) string // of what comes behind the path
 }
 
+// What a large store may cost.
+const (
+	barGrown       = 0.60 // of the small store's creates, at least
+	barGrowth      = 1.5  // of the small store's time, or p99, at most
+	barGrownMemory = 192  // MB, at most
+	barGrownStart  = 300  // ms, at most
+	barDisk        = 600  // bytes a customer, at most
+	barImport      = 12   // minutes for ten million customers, at most
+)
+
+func judgeCreates(g *growth) bar {
+	return atLeast(g.Name, 1/g.Ratio, barGrown, "of the small store's rate")
+}
+
+func judgeTime(g *growth) bar {
+	return atMost(g.Name, g.Ratio, barGrowth, "× the small store's time")
+}
+
+func judgeP99(g *growth) bar {
+	return atMost(g.Name+", p99", g.P99, barGrowth, "× the small store's")
+}
+
+// Creates come last, because the small store grows by them.
 var growthKinds = []growthKind{
-	{"list, first page", true, pageSize, fmt.Sprintf("/customers?count=%d", pageSize), func(*store) string { return "" }},
-	{"list, any page", true, pageSize, fmt.Sprintf("/customers?count=%d&after=", pageSize), func(s *store) string { return s.cursors }},
-	{"by e-mail address", true, 1, "/customers?email_address=", func(s *store) string { return s.made.references }},
-	{"by mobile number", true, 1, "/customers?mobile_number=", func(s *store) string { return s.made.mobiles }},
-	{"by reference", true, 1, "/customers?object_reference_id=", func(s *store) string { return s.made.references }},
-	{"get by own id", false, 0, "/customers/", func(s *store) string { return s.made.ids }},
+	{"list, first page", judgeTime, pageSize, fmt.Sprintf("/customers?count=%d", pageSize), func(*store) string { return "" }},
+	{"list, any page", judgeTime, pageSize, fmt.Sprintf("/customers?count=%d&after=", pageSize), func(s *store) string { return s.cursors }},
+	{"by e-mail address", judgeP99, 1, "/customers?email_address=", func(s *store) string { return s.made.references }},
+	{"by mobile number", judgeP99, 1, "/customers?mobile_number=", func(s *store) string { return s.made.mobiles }},
+	{"by reference", judgeP99, 1, "/customers?object_reference_id=", func(s *store) string { return s.made.references }},
+	{"get by own id", judgeP99, 0, "/customers/", func(s *store) string { return s.made.ids }},
+	{"create", judgeCreates, 0, "", nil},
 }
 
 // target is what s is asked.
 func (k growthKind) target(s *store) target {
+	if k.file == nil {
+		return target{mode: "create"}
+	}
 	return target{mode: "get", path: k.path, file: k.file(s)}
 }
 
@@ -195,7 +244,7 @@ func (b *bench) compareGrowth(ctx context.Context, kind growthKind, small, large
 			return nil, err
 		}
 	}
-	g := &growth{Name: kind.name, barred: kind.barred}
+	g := &growth{Name: kind.name, judge: kind.judge}
 	g.printTitle(b.out)
 	l.duration = time.Duration(b.seconds) * time.Second
 	for i := range b.pairs {
@@ -221,11 +270,16 @@ func (b *bench) compareGrowth(ctx context.Context, kind growthKind, small, large
 // judge holds the figures against the bars.
 func (r *growthReport) judge() {
 	for _, g := range r.Growths {
-		if g.barred {
-			r.Bars = append(r.Bars, bar{g.Name, fmt.Sprintf("≤ %.1f × as slow as the small store", barGrowth), g.Ratio, g.Ratio <= barGrowth})
-		}
+		r.Bars = append(r.Bars, g.judge(g))
 	}
-	r.Bars = append(r.Bars, bar{"order, behind by", fmt.Sprintf("< %d ms", barLag), r.Large.Lag.worst(), r.Large.Lag.worst() < barLag})
+	if r.Large.Lag != nil {
+		r.Bars = append(r.Bars, atMost("order, behind by", r.Large.Lag.worst(), barLag, "ms"))
+	}
+	r.Bars = append(r.Bars,
+		atMost("start to first answer", median(r.StartMs), barGrownStart, "ms"),
+		atMost("peak memory", r.Large.Memory.Peak, barGrownMemory, "MB"),
+		atMost("disk for each", r.Large.Disk.each(), barDisk, "bytes"),
+		atMost("import of 10 million", r.Import.Seconds/60*1e7/float64(r.Import.Customers), barImport, "minutes"))
 }
 
 // print writes what is no comparison.
@@ -234,6 +288,25 @@ func (r *growthReport) print(out io.Writer) {
 	for _, s := range []growthStore{r.Small, r.Large} {
 		fmt.Fprintf(out, "Disk: %s; memory: peak %.1f MB.\n", s.Disk, s.Memory.Peak)
 	}
+	fmt.Fprintf(out, "Import: %.0f s, %.0f rows/s, memory: peak %.1f MB.\n", r.Import.Seconds, float64(r.Import.Customers)/r.Import.Seconds, r.Import.Memory.Peak)
+}
+
+func (*growthReport) kind() string { return "growth" }
+
+func (r *growthReport) plots() map[string]string {
+	return map[string]string{
+		"":        barPlot(fmt.Sprintf("A store of %d customers against one of %d", r.Large.Customers, r.Small.Customers), r.Bars),
+		"-import": curvePlot(fmt.Sprintf("Import of %d customers into an empty instance", r.Import.Customers), "seconds", "rows a second", r.Import.Rates),
+	}
+}
+
+func (r *growthReport) table() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| | %d | %d | slower by rate | by CPU | p99 of both | p99, ratio |\n|---|---:|---:|---:|---:|---:|---:|\n", r.Small.Customers, r.Large.Customers)
+	for _, g := range r.Growths {
+		fmt.Fprintf(&b, "| %s | %.0f/s | %.0f/s | %.2f | %.2f | %.1f, %.1f ms | %.2f |\n", g.Name, g.Small.Rate, g.Large.Rate, g.Ratio, g.ByCPU, g.Small.P99, g.Large.P99, g.P99)
+	}
+	return b.String() + "\n" + r.barTable()
 }
 
 // growthRow is one line of a table. Of two figures the first is the small
@@ -264,6 +337,7 @@ func (g *growth) finish(out io.Writer) {
 	of := func(get func(growthPair) float64) float64 { return medianOf(g.Pairs, get) }
 	g.Ratio = of(func(p growthPair) float64 { return p.Ratio })
 	g.ByCPU = of(func(p growthPair) float64 { return p.byCPU() })
+	g.P99 = of(func(p growthPair) float64 { return p.Large.P99 / p.Small.P99 })
 	side := func(of func(func(sample) float64) float64) growthSide {
 		return growthSide{
 			Rate: of(func(s sample) float64 { return s.Rate }),

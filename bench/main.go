@@ -24,6 +24,8 @@ type options struct {
 	small, large                           int
 
 	growth    bool
+	store     string
+	publish   bool
 	postgres  bool
 	dashboard bool
 	profile   string
@@ -43,13 +45,21 @@ func main() {
 	flag.BoolVar(&o.growth, "growth", false, "compare a small with a large store instead, by lists, searches and reads")
 	flag.BoolVar(&o.postgres, "postgres", false, "compare with pgbench on a throw-away PostgreSQL instead")
 	flag.BoolVar(&o.dashboard, "dashboard", false, "measure the dashboard's pages on the large store instead; with -postgres, on a throw-away PostgreSQL")
-	flag.IntVar(&o.small, "small", 1_000, "how many `customers` the small store has")
-	flag.IntVar(&o.large, "large", 1_000_000, "how many `customers` the large store has; with -postgres, how many the table has at last")
+	flag.StringVar(&o.store, "store", "", "with -growth, keep the large store in this `folder`, or use the one that an earlier run has left there")
+	flag.BoolVar(&o.publish, "publish", false, "also put the table and the plots into README.md, bench/README.md and docs/images")
+	flag.IntVar(&o.small, "small", 10_000, "how many `customers` the small store has")
+	flag.IntVar(&o.large, "large", 0, "how many `customers` the large store has, 10,000,000 with -growth unless given, otherwise 1,000,000; with -postgres, how many the table has at last")
 	flag.StringVar(&o.profile, "profile", "", "also profile Grahak under each kind of request, into this `folder`")
 	flag.BoolVar(&o.strict, "strict", false, "fail if a bar is not met")
 	plotFile := flag.String("scale", "", "only calculate: print the table of docs/scale.md, and write its plot into this `file`")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder and the log")
 	flag.Parse()
+	if o.large == 0 {
+		o.large = 1_000_000
+		if o.growth {
+			o.large = 10_000_000
+		}
+	}
 	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && (o.postgres || o.dashboard) {
 		flag.Usage()
 		os.Exit(2)
@@ -142,6 +152,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if shown, ok := figures.(shown); ok {
+		if err := h.show(root, strings.TrimSuffix(file, ".json"), shown, o.publish); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintln(out, "\nAll figures:", file)
 	if o.strict {
 		return h.strict()
@@ -182,10 +197,12 @@ func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
 	}
 	b.created += int64(b.customers)
 	get, create := target{mode: "get", path: "/customers/", file: made.ids}, target{mode: "create"}
+	// Updates come last but for creates: they make answers longer.
+	update := target{mode: "update", path: get.path, file: made.ids}
 	for _, kind := range []struct {
 		name string
 		target
-	}{{"get", get}, {"get, ref", target{mode: "get", path: get.path, file: made.references}}, {"create", create}} {
+	}{{"get", get}, {"get, ref", target{mode: "get", path: get.path, file: made.references}}, {"update", update}, {"create", create}} {
 		if b.pairs == 0 {
 			break
 		}
@@ -199,10 +216,9 @@ func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
 		if r.Keyed, err = b.compareKeyed(ctx, create); err != nil {
 			return err
 		}
-	}
-	one := load{connections: 1, threads: 1, duration: time.Duration(b.seconds) * time.Second}
-	if r.Latency, err = b.pair(ctx, create, one, false); err != nil {
-		return err
+		if r.Alone, err = b.compareAlone(ctx, create); err != nil {
+			return err
+		}
 	}
 	if err := b.checkTotal(ctx); err != nil {
 		return err
@@ -211,7 +227,7 @@ func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
 		return err
 	}
 	if b.profile != "" {
-		for _, t := range []target{create, get} {
+		for _, t := range []target{create, get, update} {
 			if err := b.profiled(ctx, b.grahak, t.mode, t); err != nil {
 				return err
 			}

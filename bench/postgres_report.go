@@ -191,11 +191,11 @@ func (c *contest) finish(out io.Writer) {
 func (r *postgresReport) judge() {
 	for _, c := range r.Contests {
 		if c.bar > 0 && len(c.Pairs) > 0 {
-			r.Bars = append(r.Bars, bar{c.Name, fmt.Sprintf("≥ %.2f of %s", c.bar, c.Names[0]), c.Ratio, c.Ratio >= c.bar})
+			r.Bars = append(r.Bars, atLeast(c.Name, c.Ratio, c.bar, "of "+c.Names[0]))
 		}
 	}
 	if l := r.worstLag(); l != nil {
-		r.Bars = append(r.Bars, bar{"order, behind by", fmt.Sprintf("< %d ms", barLag), l.worst(), l.worst() < barLag})
+		r.Bars = append(r.Bars, atMost("order, behind by", l.worst(), barLag, "ms"))
 	}
 }
 

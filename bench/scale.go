@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"strings"
 )
 
 // What docs/scale.md calculates with: medians that `-postgres` printed on two
@@ -74,37 +73,28 @@ const (
 func plot() string {
 	x := func(shards float64) float64 { return left + width*math.Log2(shards)/math.Log2(mostShards) }
 	y := func(rate float64) float64 { return top + height*(mostRate-math.Log10(rate))/(mostRate-leastRate) }
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 370" font-family="sans-serif" font-size="12">`+"\n")
-	fmt.Fprintf(&b, `<rect width="720" height="370" fill="#fff"/>`+"\n")
-	line := func(x1, y1, x2, y2 float64, style string) {
-		fmt.Fprintf(&b, `<line x1="%.0f" y1="%.0f" x2="%.0f" y2="%.0f" %s/>`+"\n", x1, y1, x2, y2, style)
-	}
-	text := func(x, y float64, anchor, words string) {
-		fmt.Fprintf(&b, `<text x="%.0f" y="%.0f" text-anchor="%s">%s</text>`+"\n", x, y, anchor, words)
-	}
+	d := newDrawing(720, 370)
 	for power := leastRate; power <= mostRate; power++ {
 		rate := math.Pow(10, power)
-		line(left, y(rate), left+width, y(rate), `stroke="#ccc"`)
-		text(left-8, y(rate)+4, "end", fmt.Sprintf("%.0f", rate))
+		d.line(left, y(rate), left+width, y(rate), "grid")
+		d.text(left-8, y(rate)+4, "end", fmt.Sprintf("%.0f", rate))
 	}
 	for shards := 1.0; shards <= mostShards; shards *= 2 {
-		line(x(shards), top, x(shards), top+height, `stroke="#eee"`)
-		text(x(shards), top+height+18, "middle", fmt.Sprintf("%.0f", shards))
+		d.line(x(shards), top, x(shards), top+height, "grid")
+		d.text(x(shards), top+height+18, "middle", fmt.Sprintf("%.0f", shards))
 	}
-	text(left+width/2, top+height+38, "middle", "shards (one is a single primary)")
-	text(left, top-6, "start", "creates a second")
+	d.text(left+width/2, top+height+38, "middle", "shards (one is a single primary)")
+	d.text(left, top-6, "start", "creates a second")
 	for i, cores := range []float64{4, 8, 16, 32} {
-		color := []string{"#888", "#36c", "#063", "#c30"}[i]
+		color := []string{"#888", "#4a86e8", "#2a9d5c", "#e0662b"}[i]
 		carried := func(shards float64) float64 { return min(shards*cores*used*1e6/createDatabase, math.Pow(10, mostRate)) }
 		var points []string
 		for step := 0.0; step <= 60; step++ {
 			shards := math.Pow(mostShards, step/60)
 			points = append(points, fmt.Sprintf("%.0f,%.0f", x(shards), y(carried(shards))))
 		}
-		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.Join(points, " "), color)
-		text(left+width+8, top+14+18*float64(i), "start", fmt.Sprintf(`<tspan fill="%s">%.0f processors</tspan>`, color, cores))
+		d.curve(points, color)
+		d.text(left+width+8, top+14+18*float64(i), "start", fmt.Sprintf(`<tspan fill="%s">%.0f processors</tspan>`, color, cores))
 	}
-	b.WriteString("</svg>\n")
-	return b.String()
+	return d.end()
 }
