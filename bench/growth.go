@@ -278,7 +278,7 @@ func (r *growthReport) judge() {
 	r.Bars = append(r.Bars,
 		atMost("start to first answer", median(r.StartMs), barGrownStart, "ms"),
 		atMost("peak memory", r.Large.Memory.Peak, barGrownMemory, "MB"),
-		atMost("disk for each", r.Large.Disk.each(), barDisk, "bytes"),
+		atMost("disk for each", r.Import.Disk.each(), barDisk, "bytes"),
 		atMost("import of 10 million", r.Import.Seconds/60*1e7/float64(r.Import.Customers), barImport, "minutes"))
 }
 
@@ -288,6 +288,7 @@ func (r *growthReport) print(out io.Writer) {
 	for _, s := range []growthStore{r.Small, r.Large} {
 		fmt.Fprintf(out, "Disk: %s; memory: peak %.1f MB.\n", s.Disk, s.Memory.Peak)
 	}
+	fmt.Fprintf(out, "Disk after the import: %s.\n", r.Import.Disk)
 	fmt.Fprintf(out, "Import: %.0f s, %.0f rows/s, memory: peak %.1f MB.\n", r.Import.Seconds, float64(r.Import.Customers)/r.Import.Seconds, r.Import.Memory.Peak)
 }
 

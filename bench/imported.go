@@ -25,6 +25,7 @@ type imported struct {
 	Customers int     `json:"customers"`
 	Seconds   float64 `json:"seconds"`
 	Memory    memory  `json:"memory"` // of the import
+	Disk      disk    `json:"disk"`   // with all events in order, before any request is logged
 	// Rates is rows a second over the seconds since the beginning.
 	Rates []point `json:"rates"`
 }
@@ -107,11 +108,28 @@ func (b *bench) fillByImport(ctx context.Context, name, dir string, customers in
 		return made, err
 	}
 	fmt.Fprintf(b.out, "That took %.1f s (%.0f/s), and %.1f MB at most.\n", made.Seconds, float64(customers)/made.Seconds, made.Memory.Peak)
+	if made.Disk, err = b.weighImported(ctx, name, dir, g.key); err != nil {
+		return made, err
+	}
 	raw, err := json.Marshal(made)
 	if err != nil {
 		return made, err
 	}
 	return made, os.WriteFile(filepath.Join(dir, importedFile), raw, 0o600)
+}
+
+// weighImported returns what an import has left under dir, once a server has done what
+// was left to do.
+func (b *bench) weighImported(ctx context.Context, name, dir, key string) (d disk, err error) {
+	var s store
+	if s.grahak, err = startGrahak(ctx, name, b.program, dir, key); err != nil {
+		return d, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if err := errors.Join(s.catchUp(ctx), s.settle(ctx)); err != nil {
+		return d, err
+	}
+	return s.stopAndWeigh(ctx)
 }
 
 // importPoll is how often it is looked how far an import is.

@@ -27,7 +27,8 @@ func TestBacklog(t *testing.T) {
 }
 
 // TestVacuum holds that what was ordered does not lie in the way of what is to be
-// ordered: the store has its table vacuumed, whatever autovacuum does.
+// ordered, nor make the look-up index large: the store has both tables vacuumed,
+// whatever autovacuum does.
 func TestVacuum(t *testing.T) {
 	t.Parallel()
 	cluster := postgres.Start(t, postgres.Options{Settings: map[string]string{"fsync": "off", "autovacuum": "off"}})
@@ -40,5 +41,8 @@ func TestVacuum(t *testing.T) {
 	MustOrderAll(t, s, acme, 2000)
 	await(t, "the pending events to be vacuumed", func() bool {
 		return cluster.QueryText(t, url, `SELECT vacuum_count > 0 AND n_dead_tup < 12000 FROM pg_stat_user_tables WHERE relname = 'pending_events'`)[0] == "t"
+	})
+	await(t, "the look-up index to be vacuumed", func() bool {
+		return cluster.QueryText(t, url, `SELECT vacuum_count > 0 FROM pg_stat_user_tables WHERE relname = 'lookup_blocks'`)[0] == "t"
 	})
 }
