@@ -43,7 +43,7 @@ func (s *Service) importIndex(ctx context.Context, m MerchantID, name string) (I
 // faults of the rows that it rejected, which is no error.
 //
 // A chunk of which After is more than what is done is prepared and then waits for
-// those before it, for some seconds at most. So callers that want speed have two or
+// those before it, for half a minute at most. So callers that want speed have two or
 // three calls under way at once, each with the next chunk. It is for the
 // command line. Codes: [CodeInsufficientScope]; [CodeMerchantNotFound]; [CodeImportConflict] if
 // the import has not come to After, because somebody else does the same import or a
@@ -163,8 +163,10 @@ func (d OnDuplicate) check() error {
 	return Errorf(CodeInvalidImport, "What becomes of duplicates is one of %s, %s and %s.", DuplicateSkip, DuplicateUpdate, DuplicateFail)
 }
 
-// importWait is how long a chunk waits for those before it.
-const importWait = 5 * time.Second
+// importWait is how long a chunk waits for those before it. It is longer than the
+// store takes to write or to refuse one, so that a slow disk or a busy machine ends
+// no import.
+const importWait = 30 * time.Second
 
 // importKey names an import.
 type importKey struct {
