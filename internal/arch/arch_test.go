@@ -76,7 +76,7 @@ var places = map[string]place{
 		denied: []string{"database/sql"},
 	},
 	"grahak/internal/ops": {ours: []string{"grahak", "grahak/internal/web"}, denied: []string{"database/sql"}},
-	"grahak/internal/web": {ours: []string{"grahak"}, others: []string{"golang.org/x/net/netutil"}, denied: []string{"database/sql"}},
+	"grahak/internal/web": {ours: []string{"grahak"}, others: []string{"github.com/valyala/fasthttp", "golang.org/x/net/http/httpguts", "golang.org/x/net/netutil"}, denied: []string{"database/sql"}},
 
 	"grahak/internal/control": {ours: []string{"grahak"}, denied: []string{"database/sql"}},
 	"grahak/internal/rows":    {ours: []string{"grahak"}, denied: []string{"net/http", "database/sql", "os"}},
