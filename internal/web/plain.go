@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -37,6 +38,7 @@ type PlainServer struct {
 	handler  http.Handler
 	requests sync.Pool
 	log      *slog.Logger
+	ended    context.Context //nolint:containedctx // It is that of all requests.
 	stop     context.CancelFunc
 
 	mu     sync.Mutex
@@ -49,7 +51,7 @@ var _ Server = (*PlainServer)(nil)
 // NewPlainServer returns a server for h with every limit set.
 func NewPlainServer(h http.Handler, logger *slog.Logger) *PlainServer {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &PlainServer{handler: h, log: logger, stop: stop, open: make(map[*plainConn]struct{})}
+	s := &PlainServer{handler: h, log: logger, ended: ctx, stop: stop, open: make(map[*plainConn]struct{})}
 	blank := new(http.Request).WithContext(ctx)
 	s.requests.New = func() any {
 		return &plainRequest{blank: blank, header: make(http.Header), answer: make(http.Header)}
@@ -75,8 +77,14 @@ func NewPlainServer(h http.Handler, logger *slog.Logger) *PlainServer {
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
-		CloseOnShutdown:              true,
-		LazyRequestTime:              true,
+		ConnState: func(c net.Conn, state fasthttp.ConnState) {
+			// It has been read meanwhile.
+			if known, ok := c.(*plainConn); ok && state == fasthttp.StateIdle {
+				known.unread.Store(false)
+			}
+		},
+		CloseOnShutdown: true,
+		LazyRequestTime: true,
 		// What clients do wrong at the level of connections is worth seeing only when
 		// looking for it, and never with what they sent.
 		SecureErrorLogMessage: true,
@@ -140,11 +148,21 @@ type plainListener struct {
 	server *PlainServer
 }
 
-// Accept implements [net.Listener].
+// Accept implements [net.Listener]. Of errors that pass, no more open files say, fasthttp
+// would make an end of the server; they are waited out, as in [http.Server.Serve].
 func (l plainListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for delay := 5 * time.Millisecond; err != nil; delay = min(2*delay, time.Second) {
+		var passing interface{ Temporary() bool }
+		if !errors.As(err, &passing) || !passing.Temporary() {
+			return nil, err
+		}
+		l.server.log.Warn("a connection cannot be accepted; it will be tried again", "error", err)
+		select {
+		case <-time.After(delay):
+		case <-l.server.ended.Done():
+		}
+		c, err = l.Listener.Accept()
 	}
 	known := &plainConn{Conn: c, server: l.server, remote: c.RemoteAddr().String()}
 	l.server.mu.Lock()
@@ -162,7 +180,7 @@ type plainConn struct {
 	net.Conn
 	server *PlainServer
 	remote string
-	unread bool // a body was not read to its end
+	unread atomic.Bool // the body of the request that is answered was not read to its end
 }
 
 // How long, and for how many bytes, the end of a connection waits for a client that is
@@ -174,7 +192,7 @@ const (
 
 // Close implements [net.Conn].
 func (c *plainConn) Close() error {
-	if c.unread && c.Conn.SetReadDeadline(grahak.SystemClock{}.Now().Add(lingerTime)) == nil {
+	if c.unread.Load() && c.Conn.SetReadDeadline(grahak.SystemClock{}.Now().Add(lingerTime)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
 	}
 	c.server.mu.Lock()
@@ -221,8 +239,8 @@ func (s *PlainServer) serve(ctx *fasthttp.RequestCtx) {
 			ctx.SetStatusCode(http.StatusInternalServerError)
 			ctx.SetConnectionClose()
 		}
-		if c, ok := ctx.Conn().(*plainConn); ok && r.body != nil {
-			c.unread = true
+		if c, ok := ctx.Conn().(*plainConn); ok {
+			c.unread.Store(r.body != nil)
 		}
 		r.ctx, r.body = nil, nil
 		s.requests.Put(r)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -221,5 +222,125 @@ func TestSameRequests(t *testing.T) {
 				t.Errorf("net/http and the plain server (-net +plain):\n%s", d)
 			}
 		})
+	}
+}
+
+// fullTable is a listener that at first has no more files for connections.
+type fullTable struct {
+	net.Listener
+	left int
+}
+
+func (l *fullTable) Accept() (net.Conn, error) {
+	if l.left--; l.left >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// A server that cannot accept a connection now goes on when it can.
+func TestAcceptsAgain(t *testing.T) {
+	t.Parallel()
+	for kind, of := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := of(echo(func(string) {}))
+			ended := make(chan error, 1)
+			go func() { ended <- srv.Serve(&fullTable{l, 3}) }()
+			if resp, body := MustDo(t, "GET", "http://"+l.Addr().String(), nil, http.Header{"Connection": {"close"}}); resp.StatusCode != http.StatusOK {
+				t.Errorf("got %d with %q", resp.StatusCode, body)
+			}
+			if err := srv.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A stop answers what is under way, and accepts nothing more.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	for kind, of := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			entered, answer := make(chan struct{}), make(chan struct{})
+			srv := of(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				close(entered)
+				<-answer
+				_, _ = io.WriteString(w, "done")
+			}))
+			ended := make(chan error, 1)
+			go func() { ended <- srv.Serve(l) }()
+			got := make(chan string, 1)
+			go func() {
+				resp, err := http.Get("http://" + l.Addr().String())
+				if err != nil {
+					got <- err.Error()
+					return
+				}
+				defer resp.Body.Close()
+				body, _ := io.ReadAll(resp.Body)
+				got <- string(body)
+			}()
+			next(t, "request", entered)
+			stopped := make(chan error, 1)
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+				defer cancel()
+				stopped <- srv.Shutdown(ctx)
+			}()
+			if err := next(t, "end of Serve", ended); !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
+			if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+				_ = c.Close()
+				t.Error("a connection was accepted after the stop was asked for")
+			}
+			close(answer)
+			if body := next(t, "answer", got); body != "done" {
+				t.Errorf("got %q", body)
+			}
+			if err := next(t, "end of Shutdown", stopped); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A context of a request is over when the server is closed, and not before.
+func TestPlainContext(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	contexts := make(chan context.Context, 1)
+	srv := kinds["plain"](http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { contexts <- r.Context() }))
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	MustDo(t, "GET", "http://"+l.Addr().String(), nil, nil)
+	ctx := next(t, "context", contexts)
+	if err := ctx.Err(); err != nil {
+		t.Errorf("the context is over with the request: %v", err)
+	}
+	if err := srv.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := ctx.Err(); !errors.Is(err, context.Canceled) {
+		t.Errorf("the context outlives the server: %v", err)
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
 	}
 }
