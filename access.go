@@ -51,8 +51,7 @@ const (
 
 // Authenticate finds out who presents cred. Codes: [CodeInvalidAPIKey] for a
 // key that is unknown, revoked, expired, of a disabled merchant, or of another
-// merchant than the named one; [CodeIPNotWhitelisted], and then the returned
-// another merchant than the named one; [CodeIPNotWhitelisted], and then the
+// merchant than the named one; [CodeIPNotWhitelisted], and then the
 // returned Access says who was refused; [CodeTooManyRequests] beyond one of the
 // [Limits]; [CodeUnavailable] without the store, or for a key that this node has
 // not seen while too many of those are looked up. A key that this node has seen is

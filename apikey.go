@@ -123,11 +123,12 @@ func appendChecksum(buf []byte) []byte {
 // mistypedKey reports whether key has the exact form of a key of ours but a
 // wrong checksum. Such a key is refused without asking the store.
 func mistypedKey(key string) bool {
-	for _, env := range []Environment{Sandbox, Production} {
+	for _, env := range [...]Environment{Sandbox, Production} {
 		start := keyStart(env)
 		if strings.HasPrefix(key, start) && len(key) == len(start)+keyRandom+keyChecksum {
-			body := key[:len(key)-keyChecksum]
-			return string(appendChecksum([]byte(body))) != key
+			var space [64]byte
+			body := append(space[:0], key[:len(key)-keyChecksum]...)
+			return string(appendChecksum(body)) != key
 		}
 	}
 	return false

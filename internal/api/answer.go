@@ -88,7 +88,7 @@ func appendPage(buf []byte, p grahak.CustomerPage, offset int) []byte {
 // refuses fractions.
 func appendTime(buf []byte, t time.Time) []byte {
 	buf = append(buf, '"')
-	buf = t.UTC().AppendFormat(buf, "2006-01-02T15:04:05Z")
+	buf = t.UTC().AppendFormat(buf, time.RFC3339)
 	return append(buf, '"')
 }
 

@@ -95,11 +95,12 @@ func basicKey(authorization string) (string, bool) {
 	if !ok || !strings.EqualFold(scheme, "Basic") || len(encoded) > maxAuthorization {
 		return "", false
 	}
-	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	var space, raw [maxAuthorization]byte
+	n, err := base64.StdEncoding.Decode(raw[:], append(space[:0], strings.TrimSpace(encoded)...))
 	if err != nil {
 		return "", false
 	}
-	key, password, _ := strings.Cut(string(raw), ":")
+	key, password, _ := strings.Cut(string(raw[:n]), ":")
 	return key, key != "" && password == ""
 }
 
