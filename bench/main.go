@@ -125,7 +125,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(b.dir))
 	}()
-	h := &heading{Started: time.Now(), Seconds: o.seconds, Connections: o.connections}
+	h := &heading{Started: time.Now(), Pairs: o.pairs, Seconds: o.seconds, Connections: o.connections}
 	if h.Machine, err = describeMachine(b.dir); err != nil {
 		return err
 	}

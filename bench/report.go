@@ -92,6 +92,7 @@ func atMost(name string, value, limit float64, what string) bar {
 type heading struct {
 	Started     time.Time `json:"started"`
 	Machine     machine   `json:"machine"`
+	Pairs       int       `json:"pairs"`
 	Seconds     int       `json:"seconds"`
 	Connections int       `json:"connections"`
 	Bars        []bar     `json:"bars"`

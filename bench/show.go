@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -42,7 +44,15 @@ func (h *heading) show(root, path string, s shown, publish bool) error {
 		return nil
 	}
 	for _, file := range []string{"README.md", filepath.Join("bench", "README.md")} {
-		if err := replaceMarked(filepath.Join(root, file), s.kind(), table); err != nil {
+		images, err := filepath.Rel(filepath.Dir(file), filepath.Join("docs", "images"))
+		if err != nil {
+			return err
+		}
+		text := table
+		for _, name := range slices.Sorted(maps.Keys(s.plots())) {
+			text += fmt.Sprintf("\n![%s](%s/bench-%s%s.svg)\n", s.kind(), images, s.kind(), name)
+		}
+		if err := replaceMarked(filepath.Join(root, file), s.kind(), text); err != nil {
 			return err
 		}
 	}
@@ -52,8 +62,8 @@ func (h *heading) show(root, path string, s shown, publish bool) error {
 // caption says where and how the figures of a run were measured.
 func (h *heading) caption() string {
 	m := h.Machine
-	return fmt.Sprintf("%s: %d processors (%s), Linux %s, %s, %s where appending 4 KiB and syncing takes %.2f ms; load average at the start %s; halves of %d s.",
-		h.Started.UTC().Format("2006-01-02"), m.CPUs, m.Model, m.Kernel, m.Go, m.Filesystem, m.FsyncMs, m.Load, h.Seconds)
+	return fmt.Sprintf("%s: %d processors (%s), Linux %s, %s, %s where appending 4 KiB and syncing takes %.2f ms; load average at the start %s; %d pairs, halves of %d s.",
+		h.Started.UTC().Format("2006-01-02"), m.CPUs, m.Model, m.Kernel, m.Go, m.Filesystem, m.FsyncMs, m.Load, h.Pairs, h.Seconds)
 }
 
 // replaceMarked puts text between the marks of that kind in the file, if it has
