@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -362,10 +363,26 @@ func (r *plainRequest) readHeader(h *fasthttp.RequestHeader) int {
 	if r.request.Host == "" && r.request.ProtoMinor > 0 && r.request.Method != http.MethodConnect || !httpguts.ValidHostHeader(r.request.Host) {
 		return http.StatusBadRequest
 	}
+	// fasthttp has the last of several, net/http the first: a filter before us might have
+	// read the body as something else.
+	if r.header["Content-Type"] != nil && countFields(h.RawHeaders(), "content-type") > 1 {
+		return http.StatusBadRequest
+	}
 	if expect := r.header["Expect"]; expect != nil && (len(expect) > 1 || !strings.EqualFold(expect[0], "100-continue")) {
 		return http.StatusExpectationFailed
 	}
 	return 0
+}
+
+// countFields returns how many fields of a raw header have the name, which is in small
+// letters.
+func countFields(raw []byte, name string) (n int) {
+	for line := range bytes.SplitSeq(raw, []byte{'\n'}) {
+		if len(line) > len(name) && line[len(name)] == ':' && strings.EqualFold(string(line[:len(name)]), name) {
+			n++
+		}
+	}
+	return n
 }
 
 // headerNames are the names of usual fields, which need no memory.

@@ -173,6 +173,7 @@ func TestSameRequests(t *testing.T) {
 		{name: "spaces around a value", raw: "GET / HTTP/1.1\r\nA: \t b \t\r\n" + end},
 		{name: "names in all cases", raw: "GET / HTTP/1.1\r\nx-routing-id: a\r\nX-MERCHANTID: b\r\nx-Other-tHing: c\r\n" + end},
 		{name: "names that are repeated", raw: "GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\na: 3\r\nX-MerchantId: 4\r\nx-merchantid: 5\r\n" + end},
+		{name: "two types", raw: "POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-type: text/plain\r\nContent-Length: 2\r\n" + end + "{}", plain: []int{400}},
 		{name: "cookies", raw: "GET / HTTP/1.1\r\nCookie: a=b; c=d\r\n" + end},
 		{name: "a trailer that is announced", raw: "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n" + end + "1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n"},
 		{name: "close", raw: "GET / HTTP/1.1\r\nConnection: close\r\n" + end + "GET /2 HTTP/1.1\r\n" + end},
