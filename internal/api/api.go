@@ -43,6 +43,9 @@ func (e *Edge) Serve(x *web.Exchange) error {
 	}
 	x.Route = t.route.pattern()
 	caller, err := e.authenticate(x)
+	if err == nil {
+		err = x.Admit()
+	}
 	if err != nil {
 		return err
 	}

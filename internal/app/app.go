@@ -155,10 +155,13 @@ func (s *Server) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
+	admission := web.NewAdmission(s.cfg.InProgress(), func() { metrics.Limited(web.LimitInProgress) }, s.log, opts.Clock)
+	metrics.WatchAdmission(admission.InProgress)
 	onAPI, pages := s.edges(opts)
 	s.api = web.NewAPIServer(web.NewHandler(web.Config{
 		Edge:           onAPI,
 		Requests:       s.Service.NoteRequest,
+		Admission:      admission,
 		Logger:         s.log,
 		Observer:       metrics,
 		Clock:          opts.Clock,

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -153,6 +155,7 @@ type Server struct {
 	RequestsKeep       Span          `name:"requests-keep" default:"30d" env:"GRAHAK_REQUESTS_KEEP" placeholder:"SPAN" help:"How long the request log, which the dashboard shows, is kept; 0d has none written."`
 	RequestsSize       ByteSize      `name:"requests-size" default:"1GiB" env:"GRAHAK_REQUESTS_SIZE" placeholder:"SIZE" help:"How large the request log may get, from 1MiB on: beyond that the oldest requests are deleted, however old they are."`
 	MaxConnections     int           `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
+	MaxInProgress      int           `name:"max-in-progress" default:"0" env:"GRAHAK_MAX_IN_PROGRESS" placeholder:"N" help:"Reads, and as many writes, that the API works on at once, of which a merchant may have half; further ones are answered with 503 at once. 0 is 128 for each processor."`
 	Connections        int           `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
 
 	WebhookFlags
@@ -163,6 +166,16 @@ type Server struct {
 
 	LogFormat string `name:"log-format" default:"auto" enum:"auto,text,json" env:"GRAHAK_LOG_FORMAT" placeholder:"auto|text|json" help:"Form of the log on standard error; auto is text on a terminal and JSON otherwise."`
 	LogLevel  string `name:"log-level" default:"info" enum:"debug,info,warn,error" env:"GRAHAK_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Least level that is logged. A request is logged at info, or at error when it failed through a fault of the server."`
+}
+
+// perProcessor is how many reads, and how many writes, may be in progress for each
+// processor: enough to keep it and the disk busy, and few enough that none waits
+// for long.
+const perProcessor = 128
+
+// InProgress returns how many reads, and how many writes, may be in progress at once.
+func (s *Server) InProgress() int {
+	return cmp.Or(s.MaxInProgress, perProcessor*runtime.GOMAXPROCS(0))
 }
 
 // Proxies returns TrustedProxies as networks.
@@ -244,6 +257,9 @@ func (s *Server) Check() error {
 	}
 	if s.MaxConnections < 1 {
 		add("--max-connections is at least 1")
+	}
+	if s.MaxInProgress < 0 || s.MaxInProgress == 1 {
+		add("--max-in-progress is 0 or at least 2")
 	}
 	if s.EventsCatchUp == 0 {
 		add("--events-catch-up is more than 0: write it like 90d")

@@ -89,6 +89,7 @@ func TestCheck(t *testing.T) {
 		{func(s *config.Server) { s.TLSCert = "c" }, `--tls-cert and --tls-key go together, but only one is given`},
 		{func(s *config.Server) { s.TLSSelfSigned, s.TLSCert, s.TLSKey = true, "c", "k" }, `--tls-self-signed and --tls-cert exclude each other`},
 		{func(s *config.Server) { s.MaxConnections = 0 }, `--max-connections is at least 1`},
+		{func(s *config.Server) { s.MaxInProgress = 1 }, `--max-in-progress is 0 or at least 2`},
 		{func(s *config.Server) { s.EventsCatchUp = 0 }, `--events-catch-up is more than 0: write it like 90d`},
 		{func(s *config.Server) { s.EventsKeep = 90*day - 1 }, `--events-keep (2159h59m59.999999999s) is at least as long as --events-catch-up (90d)`},
 		{func(s *config.Server) { s.EventsKeep = 30*day - 1 }, `--events-keep is at least 30d`},

@@ -94,7 +94,7 @@ func NewMetrics(version string) *Metrics {
 		}),
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "grahak_limited_requests_total",
-			Help: "Requests that a limit refused, by limit: key, merchant, failed (authentications of an address), lookup (of unknown keys).",
+			Help: "Requests that a limit refused, by limit: key, merchant, failed (authentications of an address), lookup (of unknown keys), in_progress.",
 		}, []string{"limit"}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "grahak_webhook_attempts_total",
@@ -138,6 +138,18 @@ func (m *Metrics) Watch(store StoreStats) {
 			return float64(size)
 		})
 	}
+}
+
+// WatchAdmission adds how many requests of the API are in progress, read when metrics
+// are scraped. It is called once.
+func (m *Metrics) WatchAdmission(inProgress func() (reads, writes int)) {
+	gauge := func(kind string, value func() int) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "grahak_http_requests_in_progress", Help: "Requests that the API is working on, by kind: read, write.", ConstLabels: prometheus.Labels{"kind": kind},
+		}, func() float64 { return float64(value()) }))
+	}
+	gauge("read", func() int { reads, _ := inProgress(); return reads })
+	gauge("write", func() int { _, writes := inProgress(); return writes })
 }
 
 // WatchEvents adds how many events were pruned, read when metrics are scraped. It is

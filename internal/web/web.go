@@ -50,6 +50,8 @@ type Config struct {
 	// Requests takes each answered request for the request log; may be nil. It is called
 	// by the request's goroutine and must not wait.
 	Requests func(grahak.RequestRecord)
+	// Admission bounds the requests whose edge calls [Exchange.Admit]; nil does not.
+	Admission *Admission
 }
 
 // Handler is an [http.Handler] for one edge.
@@ -95,11 +97,13 @@ type Exchange struct {
 	// Buf is scratch space for the edge, kept from one request to the next.
 	Buf []byte
 
-	writer   http.ResponseWriter
-	status   int
-	cause    error
-	panicked bool
-	body     []byte
+	writer    http.ResponseWriter
+	admission *Admission
+	admitted  admissionKey // the zero value unless x is in progress
+	status    int
+	cause     error
+	panicked  bool
+	body      []byte
 }
 
 // Header returns the header of the answer.
@@ -177,8 +181,18 @@ var ErrBodyTooLarge = errors.New("the request body is too large")
 
 // ReadBody reads the body, of at most limit bytes. The result is valid until
 // the answer. It returns [ErrBodyTooLarge] for a longer body, and otherwise the
-// error of reading.
+// error of reading, or of [Exchange.Admit], which is asked again.
 func (x *Exchange) ReadBody(limit int) ([]byte, error) {
+	// A client that is slow takes nobody's place.
+	admitted := x.leave()
+	body, err := x.readBody(limit)
+	if err == nil && admitted {
+		err = x.Admit()
+	}
+	return body, err
+}
+
+func (x *Exchange) readBody(limit int) ([]byte, error) {
 	if x.Request.ContentLength > int64(limit) {
 		x.Header()["Connection"] = closeConn
 		return nil, ErrBodyTooLarge
@@ -221,7 +235,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if cap(body) > maxKeptBuffer {
 		body = nil
 	}
-	*x = Exchange{Request: r, writer: w, Buf: buf, body: body}
+	*x = Exchange{Request: r, writer: w, Buf: buf, body: body, admission: h.cfg.Admission}
 	defer h.exchanges.Put(x)
 
 	header := w.Header()
@@ -235,6 +249,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.Addr = clientAddr(r, h.cfg.TrustedProxies)
 
 	h.serve(x)
+	x.leave()
 	h.report(x, start, h.cfg.Clock.Now().Sub(start))
 }
 
@@ -277,6 +292,11 @@ func (h *Handler) report(x *Exchange, start time.Time, took time.Duration) {
 			Method: method, Route: route, Status: status, Code: x.Code, Took: took, Addr: x.Addr,
 			Refusal: grahak.Refusal(x.Refusal), Limit: grahak.LimitKind(x.Limit), IPReport: x.IPReport, Created: x.Created,
 		})
+	}
+
+	if x.Limit == LimitInProgress && !x.panicked {
+		// There may be a flood of these; the admission tells of them together.
+		return
 	}
 
 	// A panic is a fault even when the answer had been given, or the client had

@@ -54,6 +54,7 @@ var environment = map[string]struct{ bad, says, command, flag string }{
 	"GRAHAK_REQUESTS_KEEP":        {"soon", `"soon" is not a duration`, "doctor", "--requests-keep=7d"},
 	"GRAHAK_REQUESTS_SIZE":        {"1kB", "--requests-size is at least 1MiB", "doctor", "--requests-size=64MiB"},
 	"GRAHAK_MAX_CONNECTIONS":      {"0", "--max-connections is at least 1", "doctor", "--max-connections=1"},
+	"GRAHAK_MAX_IN_PROGRESS":      {"1", "--max-in-progress is 0 or at least 2", "doctor", "--max-in-progress=2"},
 	"GRAHAK_RATE_LIMIT_KEY":       {"-1", "--rate-limit-key is from 0 to 1000000", "doctor", "--rate-limit-key=0"},
 	"GRAHAK_RATE_LIMIT_MERCHANT":  {"1000001", "--rate-limit-merchant is from 0 to 1000000", "doctor", "--rate-limit-merchant=1000000"},
 	"GRAHAK_RATE_LIMIT_FAILED":    {"-60", "--rate-limit-failed is from 0 to 1000000", "doctor", "--rate-limit-failed=60"},

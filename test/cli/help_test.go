@@ -134,6 +134,7 @@ var (
 		"requests-keep":        {value: "SPAN", fallback: "30d", env: "GRAHAK_REQUESTS_KEEP"},
 		"requests-size":        {value: "SIZE", fallback: "1GiB", env: "GRAHAK_REQUESTS_SIZE"},
 		"max-connections":      {value: "N", fallback: "4096", env: "GRAHAK_MAX_CONNECTIONS"},
+		"max-in-progress":      {value: "N", fallback: "0", env: "GRAHAK_MAX_IN_PROGRESS"},
 		"database-connections": {value: "N", fallback: "16", env: "GRAHAK_DATABASE_CONNECTIONS"},
 		"rate-limit-key":       {value: "N", fallback: "50000", env: "GRAHAK_RATE_LIMIT_KEY"},
 		"rate-limit-merchant":  {value: "N", fallback: "100000", env: "GRAHAK_RATE_LIMIT_MERCHANT"},
