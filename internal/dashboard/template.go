@@ -64,9 +64,13 @@ var functions = template.FuncMap{
 }
 
 var (
-	layout = template.Must(template.New("layout").Funcs(functions).ParseFS(templateFiles, "templates/layout.html", "templates/components.html"))
+	layout = parseLayout()
 	pages  = parsePages()
 )
+
+func parseLayout() *template.Template {
+	return template.Must(template.New("layout").Funcs(functions).ParseFS(templateFiles, "templates/layout.html", "templates/components.html"))
+}
 
 func parsePages() map[string]*template.Template {
 	all := make(map[string]*template.Template, len(views))
