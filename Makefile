@@ -42,6 +42,10 @@ bench: ## Compare with an empty net/http handler (10 minutes); see bench/README.
 bench-growth: ## Compare 10 thousand with 10 million customers (25 minutes, 8 GB of disk); see bench/README.md.
 	go run ./bench -growth
 
+.PHONY: bench-peers
+bench-peers: ## Compare with PocketBase and stripe-mock (6 minutes); see bench/README.md.
+	go run ./bench -peers
+
 .PHONY: bench-dashboard
 bench-dashboard: ## Measure the dashboard's pages beside a million customers (4 minutes); see bench/README.md.
 	go run ./bench -dashboard

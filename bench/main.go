@@ -28,6 +28,7 @@ type options struct {
 	publish   bool
 	postgres  bool
 	dashboard bool
+	peers     bool
 	profile   string
 	strict    bool
 	keep      bool
@@ -44,6 +45,7 @@ func main() {
 	flag.IntVar(&o.customers, "customers", 100_000, "how many `customers` to make before, for the reads")
 	flag.BoolVar(&o.growth, "growth", false, "compare a small with a large store instead, by lists, searches and reads")
 	flag.BoolVar(&o.postgres, "postgres", false, "compare with pgbench on a throw-away PostgreSQL instead")
+	flag.BoolVar(&o.peers, "peers", false, "compare with PocketBase and stripe-mock instead")
 	flag.BoolVar(&o.dashboard, "dashboard", false, "measure the dashboard's pages on the large store instead; with -postgres, on a throw-away PostgreSQL")
 	flag.StringVar(&o.store, "store", "", "with -growth, keep the large store in this `folder`, or use the one that an earlier run has left there")
 	flag.BoolVar(&o.publish, "publish", false, "also put the table and the plots into README.md, bench/README.md and docs/images")
@@ -60,7 +62,7 @@ func main() {
 			o.large = 10_000_000
 		}
 	}
-	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && (o.postgres || o.dashboard) {
+	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && (o.postgres || o.dashboard) || o.peers && (o.growth || o.postgres || o.dashboard || o.pairs == 0) {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -138,6 +140,8 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	switch {
 	case o.growth:
 		measure, kind = b.measureGrowth, "-growth"
+	case o.peers:
+		measure, kind = b.measurePeers, "-peers"
 	case o.dashboard:
 		measure, kind = b.measureDashboard, "-dashboard"
 	case o.postgres:

@@ -18,9 +18,13 @@ import (
 
 // server is a process that answers HTTP.
 type server struct {
-	name   string
-	url    string
-	key    string // that requests are sent with
+	name string
+	url  string
+	key  string // that requests are sent with
+	// authorization is the header that requests are sent with in place of key's; empty
+	// for none.
+	authorization string
+
 	banner string // what it printed before it answered
 	cmd    *exec.Cmd
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,7 +97,7 @@ func (w *wrk) run(ctx context.Context, s *server, t target, l load) (sample, err
 		"--duration", strconv.Itoa(int(l.duration.Seconds())) + "s",
 		// A slow answer is slow, not an error; wrk's own limit is 2 s.
 		"--timeout", "15s",
-		"--script", w.script, s.url, "--", t.mode, basicAuth(s.key), tag, t.path,
+		"--script", w.script, s.url, "--", t.mode, cmp.Or(s.authorization, basicAuth(s.key)), tag, t.path,
 	}
 	if t.file != "" {
 		args = append(args, t.file)
