@@ -46,6 +46,10 @@ bench-growth: ## Compare 10 thousand with 10 million customers (25 minutes, 8 GB
 bench-peers: ## Compare with PocketBase and stripe-mock (6 minutes); see bench/README.md.
 	go run ./bench -peers
 
+.PHONY: bench-overload
+bench-overload: ## Offer five times as much as can be done (1 minute); see bench/README.md.
+	go run ./bench -overload
+
 .PHONY: bench-dashboard
 bench-dashboard: ## Measure the dashboard's pages beside a million customers (4 minutes); see bench/README.md.
 	go run ./bench -dashboard

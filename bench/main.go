@@ -29,6 +29,7 @@ type options struct {
 	postgres  bool
 	dashboard bool
 	peers     bool
+	overload  bool
 	profile   string
 	strict    bool
 	keep      bool
@@ -46,6 +47,7 @@ func main() {
 	flag.BoolVar(&o.growth, "growth", false, "compare a small with a large store instead, by lists, searches and reads")
 	flag.BoolVar(&o.postgres, "postgres", false, "compare with pgbench on a throw-away PostgreSQL instead")
 	flag.BoolVar(&o.peers, "peers", false, "compare with PocketBase and stripe-mock instead")
+	flag.BoolVar(&o.overload, "overload", false, "offer five times as many creates as can be done instead")
 	flag.BoolVar(&o.dashboard, "dashboard", false, "measure the dashboard's pages on the large store instead; with -postgres, on a throw-away PostgreSQL")
 	flag.StringVar(&o.store, "store", "", "with -growth, keep the large store in this `folder`, or use the one that an earlier run has left there")
 	flag.BoolVar(&o.publish, "publish", false, "also put the table and the plots into README.md, bench/README.md and docs/images")
@@ -142,6 +144,8 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		measure, kind = b.measureGrowth, "-growth"
 	case o.peers:
 		measure, kind = b.measurePeers, "-peers"
+	case o.overload:
+		measure, kind = b.measureOverload, "-overload"
 	case o.dashboard:
 		measure, kind = b.measureDashboard, "-dashboard"
 	case o.postgres:
