@@ -50,6 +50,10 @@ bench-peers: ## Compare with PocketBase and stripe-mock (6 minutes); see bench/R
 bench-overload: ## Offer five times as much as can be done (1 minute); see bench/README.md.
 	go run ./bench -overload
 
+.PHONY: bench-mixed
+bench-mixed: ## Offer a mixed load for a quarter of an hour; see bench/README.md.
+	go run ./bench -mixed
+
 .PHONY: bench-dashboard
 bench-dashboard: ## Measure the dashboard's pages beside a million customers (4 minutes); see bench/README.md.
 	go run ./bench -dashboard

@@ -30,6 +30,8 @@ type options struct {
 	dashboard bool
 	peers     bool
 	overload  bool
+	mixed     bool
+	minutes   int
 	profile   string
 	strict    bool
 	keep      bool
@@ -48,6 +50,8 @@ func main() {
 	flag.BoolVar(&o.postgres, "postgres", false, "compare with pgbench on a throw-away PostgreSQL instead")
 	flag.BoolVar(&o.peers, "peers", false, "compare with PocketBase and stripe-mock instead")
 	flag.BoolVar(&o.overload, "overload", false, "offer five times as many creates as can be done instead")
+	flag.BoolVar(&o.mixed, "mixed", false, "offer a mixed load at 70 % of what can be done instead")
+	flag.IntVar(&o.minutes, "minutes", 15, "how many `minutes` the mixed load takes, from 3 on")
 	flag.BoolVar(&o.dashboard, "dashboard", false, "measure the dashboard's pages on the large store instead; with -postgres, on a throw-away PostgreSQL")
 	flag.StringVar(&o.store, "store", "", "with -growth, keep the large store in this `folder`, or use the one that an earlier run has left there")
 	flag.BoolVar(&o.publish, "publish", false, "also put the table and the plots into README.md, bench/README.md and docs/images")
@@ -64,7 +68,7 @@ func main() {
 			o.large = 10_000_000
 		}
 	}
-	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && (o.postgres || o.dashboard) || o.peers && (o.growth || o.postgres || o.dashboard || o.pairs == 0) {
+	if flag.NArg() > 0 || o.pairs < 0 || o.seconds < 1 || o.seconds > 60 || o.connections < threads || o.customers < 1 || o.small < 2*pageSize || o.large < o.small || o.growth && (o.postgres || o.dashboard) || o.peers && (o.growth || o.postgres || o.dashboard || o.pairs == 0) || o.minutes < 3 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -144,6 +148,8 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		measure, kind = b.measureGrowth, "-growth"
 	case o.peers:
 		measure, kind = b.measurePeers, "-peers"
+	case o.mixed:
+		measure, kind = b.measureMixed, "-mixed"
 	case o.overload:
 		measure, kind = b.measureOverload, "-overload"
 	case o.dashboard:

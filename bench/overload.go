@@ -80,7 +80,7 @@ func (b *bench) measureOverload(ctx context.Context, h *heading) (_ any, err err
 		share float64
 		into  *offered
 	}{{"70 %", normalShare, &r.Normal}, {"5 times", overloadShare, &r.Overload}, {"70 % again", normalShare, &r.After}} {
-		if *phase.into, err = b.offer(ctx, phase.name, phase.share*r.Capacity, length); err != nil {
+		if *phase.into, err = b.offer(ctx, b.creates(), phase.share*r.Capacity, length); err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(b.out, "%-10s %7.0f/s offered, %7.0f/s answered: %d accepted, %d refused; accepted p50 %.1f, p99 %.1f ms (from sending %.1f); refused p99 %.1f ms from sending; sent late by %.1f ms (p99); peak memory %.1f MB\n",
@@ -125,9 +125,26 @@ func percentile(values []float64, percent int) float64 {
 	return values[(len(values)-1)*percent/100]
 }
 
-// offer sends creates at a constant rate for that long, over connections that stay
-// open: each sends what is due next. The tag makes them unique.
-func (b *bench) offer(ctx context.Context, tag string, rate float64, d time.Duration) (offered, error) {
+// formHead is what the header of a form has besides its first line.
+func (b *bench) formHead() string {
+	return " HTTP/1.1\r\nHost: " + strings.TrimPrefix(b.grahak.url, "http://") + "\r\nAuthorization: " + basicAuth(b.grahak.key) +
+		"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "
+}
+
+// creates returns what makes the n-th request, each for another customer.
+func (b *bench) creates() func(n int64) string {
+	tag, head := strconv.FormatInt(time.Now().UnixMilli(), 36), "POST /customers"+b.formHead()
+	return func(n int64) string {
+		reference := fmt.Sprintf("%s-%d%%40example.com", tag, n)
+		form := "object_reference_id=" + reference + "&email_address=" + reference + "&mobile_number=" + fmt.Sprintf("%010d", n) + "&first_name=Asha&last_name=Rao"
+		return head + strconv.Itoa(len(form)) + "\r\n\r\n" + form
+	}
+}
+
+// offer sends what request makes at a constant rate for that long, over connections
+// that stay open: each sends what is due next. request must be safe for concurrent
+// use.
+func (b *bench) offer(ctx context.Context, request func(n int64) string, rate float64, d time.Duration) (offered, error) {
 	o := offered{Rate: rate}
 	address := strings.TrimPrefix(b.grahak.url, "http://")
 	conns := make([]net.Conn, 0, overloadConnections)
@@ -143,9 +160,6 @@ func (b *bench) offer(ctx context.Context, tag string, rate float64, d time.Dura
 		}
 		conns = append(conns, c)
 	}
-	tag = strconv.FormatInt(time.Now().Unix(), 36) + tag[:1]
-	head := "POST /customers HTTP/1.1\r\nHost: " + address + "\r\nAuthorization: " + basicAuth(b.grahak.key) +
-		"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "
 	shots := make([][]shot, len(conns))
 	failures := make([]error, len(conns))
 	var next atomic.Int64
@@ -168,10 +182,8 @@ func (b *bench) offer(ctx context.Context, tag string, rate float64, d time.Dura
 					failures[i] = errors.New("the load generator cannot send that many")
 					return
 				}
-				reference := fmt.Sprintf("%s%d%%40example.com", tag, n)
-				form := "object_reference_id=" + reference + "&email_address=" + reference + "&mobile_number=" + fmt.Sprintf("%010d", n) + "&first_name=Asha&last_name=Rao"
 				var status int
-				if _, failures[i] = io.WriteString(c, head+strconv.Itoa(len(form))+"\r\n\r\n"+form); failures[i] == nil {
+				if _, failures[i] = io.WriteString(c, request(n)); failures[i] == nil {
 					status, failures[i] = readStatus(in)
 				}
 				shots[i] = append(shots[i], shot{due, sent - due, time.Since(start) - sent, status})
