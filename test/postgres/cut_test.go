@@ -134,7 +134,7 @@ func TestCutWrites(t *testing.T) {
 			MustBeCut(t, ordering)
 
 			// A read can be done again, and its caller does not learn of it.
-			lost := cutAt("FROM customers WHERE merchant_id = $1 AND id = $2")
+			lost := cutAt("FROM customers WHERE merchant_id = $1 AND reference_index = $2")
 			if a, got := read(kept.Reference); a.status != http.StatusOK || !cmp.Equal(kept, got) {
 				t.Errorf("a read, cut %s the answer, is answered %d %s", side, a.status, a.body)
 			}
