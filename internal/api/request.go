@@ -150,6 +150,10 @@ func readRequest(x *web.Exchange) (*request, error) {
 	if errors.Is(err, web.ErrBodyTooLarge) {
 		return nil, errBodyTooLarge
 	}
+	var refused *grahak.Error
+	if errors.As(err, &refused) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, malformed(err)
 	}
