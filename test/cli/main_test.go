@@ -233,11 +233,11 @@ func (c caller) try(ctx context.Context, method, path, body string, headers ...s
 	if c.key != "" {
 		req.SetBasicAuth(c.key, "")
 	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Add(headers[i], headers[i+1])
+	}
+	if body != "" && req.Header.Get("Content-Type") == "" {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	client := c.client
 	if client == nil {
