@@ -45,11 +45,13 @@ type nodes struct {
 	// sure ends with doubt, when lapse fires, which was started by the beat with the
 	// number beat, or when somebody sees that it is later than until: a process that
 	// stood still may go on before its timers do. lapsed is the last beat that would
-	// have been too slow.
+	// have been too slow. back is since when a node that was certain once, and is so no
+	// more, has beaten without a pause; zero if it has not.
 	sure         context.Context //nolint:containedctx // It is a state that others wait for the end of.
 	doubt        context.CancelFunc
 	lapse        *time.Timer
 	until        time.Time
+	back         time.Time
 	beat, lapsed uint64
 }
 
@@ -91,6 +93,7 @@ func (n *nodes) run(ctx context.Context, log *slog.Logger, keys func(context.Con
 		beats, err := n.store.Beat(ctx, self, gone)
 		if err != nil || self == "" {
 			lapse.Stop()
+			n.pause()
 		}
 		switch {
 		case err == nil:
@@ -133,20 +136,40 @@ func (n *nodes) certain() context.Context {
 }
 
 // renew makes this node certain after the beat with the given number, unless that
-// took too long.
+// took too long. A node that is back must have beaten for so long that others, who
+// may have taken it for gone, are certain of themselves only if they have heard it.
 func (n *nodes) renew(number uint64, lapse *time.Timer, until time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.lapsed >= number {
+		n.back = time.Time{}
 		return
+	}
+	away := n.sure.Err() != nil
+	if away && n.beat > 0 {
+		now := elapsing.Now()
+		if n.back.IsZero() {
+			n.back = now
+		}
+		if now.Sub(n.back) <= nodeCertain {
+			lapse.Stop()
+			return
+		}
 	}
 	if n.lapse != nil {
 		n.lapse.Stop()
 	}
-	n.beat, n.lapse, n.until = number, lapse, until
-	if n.sure.Err() != nil {
+	n.beat, n.lapse, n.until, n.back = number, lapse, until, time.Time{}
+	if away {
 		n.sure, n.doubt = context.WithCancel(context.Background())
 	}
+}
+
+// pause notes that a beat has failed.
+func (n *nodes) pause() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.back = time.Time{}
 }
 
 // expire ends the certainty that the beat with the given number gave.

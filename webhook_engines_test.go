@@ -185,12 +185,33 @@ func TestWebhooksOverHTTP(t *testing.T) {
 // ledger is what the couriers of several nodes have under way, and what arrived.
 type ledger struct {
 	mu      sync.Mutex
-	flying  map[grahak.EventID]string // the node that has it under way
-	arrived map[string][]int64        // positions by customer
+	flying  map[grahak.EventID]flight
+	arrived map[string][]int64 // positions by customer
 	seen    map[grahak.EventID]int
 	by      map[string]int // arrivals by node
 	faults  []string
 	changed chan struct{} // gets a value when something has arrived
+}
+
+// flight is an event that a node has under way.
+type flight struct{ node, customer string }
+
+func newLedger() *ledger {
+	return &ledger{
+		flying: make(map[grahak.EventID]flight), arrived: make(map[string][]int64), seen: make(map[grahak.EventID]int), by: make(map[string]int), changed: make(chan struct{}, 1),
+	}
+}
+
+// of returns the customers of whom a node has events under way.
+func (l *ledger) of(node string) (customers []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.flying {
+		if f.node == node {
+			customers = append(customers, f.customer)
+		}
+	}
+	return customers
 }
 
 // nodeCourier is the courier of a node. While it hangs, nothing arrives until the
@@ -210,9 +231,9 @@ func (c *nodeCourier) Request(m grahak.WebhookMessage) (grahak.WebhookRequest, e
 func (c *nodeCourier) Deliver(ctx context.Context, m grahak.WebhookMessage) grahak.WebhookOutcome {
 	c.mu.Lock()
 	if other, twice := c.flying[m.Event.ID]; twice {
-		c.faults = append(c.faults, fmt.Sprintf("%s sends %s while %s does", c.name, m.Event.ID, other))
+		c.faults = append(c.faults, fmt.Sprintf("%s sends %s while %s does", c.name, m.Event.ID, other.node))
 	}
-	c.flying[m.Event.ID] = c.name
+	c.flying[m.Event.ID] = flight{c.name, m.Event.Subject}
 	c.mu.Unlock()
 	wait := 2 * time.Millisecond
 	if c.hangs.Load() {
@@ -278,14 +299,128 @@ func (s *deafStore) Beat(ctx context.Context, self grahak.NodeID, gone []grahak.
 	return s.Store.Beat(ctx, self, gone)
 }
 
+// lateStore is a store in which a node's claims of endpoints take until late is closed.
+type lateStore struct {
+	grahak.Store
+	late    chan struct{}
+	changed chan struct{} // gets a value when one of these has changed:
+	mu      sync.Mutex
+	waiting int                        // claims that have not come back
+	claims  map[grahak.MerchantID]bool // what came of the others
+}
+
+func (s *lateStore) ClaimWebhook(ctx context.Context, m grahak.MerchantID, id grahak.WebhookID, term int64, holder grahak.NodeID) (bool, error) {
+	s.note(func() { s.waiting++ })
+	<-s.late
+	// The database has had it for long: nobody can call it off.
+	claimed, err := s.Store.ClaimWebhook(context.WithoutCancel(ctx), m, id, term, holder)
+	s.note(func() {
+		s.waiting--
+		s.claims[m] = claimed
+	})
+	return claimed, err
+}
+
+func (s *lateStore) note(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until so many claims have not come back.
+func (s *lateStore) wait(t *testing.T, reached func(waiting int) bool) {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		s.mu.Lock()
+		done := reached(s.waiting)
+		s.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-s.changed:
+		case <-timeout:
+			t.Fatal("the claims of the other node did not come to this")
+		}
+	}
+}
+
+// A node that was silent for so long that another is about to take over its endpoints,
+// and is back before it has, keeps those that it serves: the late claims come to nothing.
+func TestWebhookClaimedLate(t *testing.T) {
+	t.Parallel()
+	open := MustPostgres(t)
+	book := newLedger()
+	store, sealer := open()
+	silent, courier := &deafStore{Store: store}, &nodeCourier{ledger: book, name: "b"}
+	b := MustService(t, grahak.Config{Store: silent, Sealer: sealer, Courier: courier})
+	t.Cleanup(run(b))
+	// Whose the work of a merchant is, is chance: of so many, some are each node's.
+	var merchants []grahak.MerchantID
+	for i := range 16 {
+		m := grahak.MerchantID(fmt.Sprint("shop-", i))
+		if _, err := b.CreateMerchant(t.Context(), operator(m), ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.CreateWebhook(t.Context(), operator(m), grahak.WebhookSpec{URL: "https://hooks.example.com/"}); err != nil {
+			t.Fatal(err)
+		}
+		merchants = append(merchants, m)
+	}
+	merchantOf := make(map[string]grahak.MerchantID)
+	register := func(reference string) {
+		t.Helper()
+		for _, m := range merchants {
+			made, err := b.CreateCustomer(t.Context(), caller(m, grahak.ScopeWrite), person(reference), grahak.WriteOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			merchantOf[string(made.Customer.ID)] = m
+		}
+	}
+	register("first")
+	book.wait(t, "one node", len(merchants))
+
+	courier.hangs.Store(true)
+	silent.deaf.Store(true)
+	store, sealer = open()
+	other := &lateStore{Store: store, late: make(chan struct{}), changed: make(chan struct{}, 1), claims: make(map[grahak.MerchantID]bool)}
+	a := MustService(t, grahak.Config{Store: other, Sealer: sealer, Courier: &nodeCourier{ledger: book, name: "a"}})
+	t.Cleanup(run(a))
+	register("second")
+	other.wait(t, func(waiting int) bool { return waiting == len(merchants) })
+	silent.deaf.Store(false)
+	timeout := time.After(patience)
+	var serves []string
+	for ; len(serves) == 0; serves = book.of("b") {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-timeout:
+			t.Fatal("the node that is back serves nothing")
+		}
+	}
+	close(other.late)
+	other.wait(t, func(waiting int) bool { return waiting == 0 })
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	for _, customer := range serves {
+		if m := merchantOf[customer]; other.claims[m] {
+			t.Errorf("the endpoint of %s was taken while the node that is back serves it", m)
+		}
+	}
+}
+
 // Of two nodes on a database one sends an event at a time, whichever of them comes,
 // goes, or falls silent with events under way; and all arrive in order.
 func TestWebhooksOfTwoNodes(t *testing.T) {
 	t.Parallel()
 	open := MustPostgres(t)
-	book := &ledger{
-		flying: make(map[grahak.EventID]string), arrived: make(map[string][]int64), seen: make(map[grahak.EventID]int), by: make(map[string]int), changed: make(chan struct{}, 1),
-	}
+	book := newLedger()
 	type member struct {
 		*grahak.Service
 		courier *nodeCourier
@@ -356,22 +491,12 @@ func TestWebhooksOfTwoNodes(t *testing.T) {
 	// them.
 	b.courier.hangs.Store(true)
 	change(5)
-	held := func() (n int) {
-		book.mu.Lock()
-		defer book.mu.Unlock()
-		for _, name := range book.flying {
-			if name == "b" {
-				n++
-			}
-		}
-		return n
-	}
-	for held() == 0 && time.Now().Before(deadline) {
+	for len(book.of("b")) == 0 && time.Now().Before(deadline) {
 		<-time.After(10 * time.Millisecond)
 	}
 	b.store.deaf.Store(true)
 	book.wait(t, "after one fell silent", expected)
-	if n := held(); n > 0 {
+	if n := len(book.of("b")); n > 0 {
 		t.Errorf("the silent node still has %d events under way", n)
 	}
 	// It is back, and then leaves as it should.

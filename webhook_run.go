@@ -29,14 +29,17 @@ const (
 )
 
 // webhookRun is the sending to one endpoint while there is something to send. But
-// for latest, sure, stop, ended and fault it belongs to one goroutine.
+// for latest, sure, stop, ended and what is read after that it belongs to one goroutine.
 type webhookRun struct {
 	*webhooks
 	latest atomic.Pointer[WebhookWork] // the endpoint as it was seen last
 	sure   context.Context             //nolint:containedctx // The certainty of the node that began it, with which it ends.
 	stop   context.CancelFunc
 	ended  chan struct{}
-	fault  error // why it ended, to be read after that
+	// To be read after it ended: why it did, and whether the endpoint was claimed under
+	// this certainty and is still held.
+	fault   error
+	claimed bool
 
 	w    Webhook // as it was claimed, with the progress since
 	read int64   // the position up to which events were read
@@ -79,9 +82,10 @@ type webhookResult struct {
 	outcome WebhookOutcome
 }
 
-func newWebhookRun(h *webhooks, w *WebhookWork, sure context.Context, stop context.CancelFunc) *webhookRun {
+func newWebhookRun(h *webhooks, w *WebhookWork, stop context.CancelFunc) *webhookRun {
+	key := webhookKey{w.Merchant, w.ID}
 	r := &webhookRun{
-		webhooks: h, sure: sure, stop: stop, ended: make(chan struct{}), w: w.Webhook, read: w.Cursor,
+		webhooks: h, sure: h.sure, stop: stop, claimed: h.claimed[key], ended: make(chan struct{}), w: w.Webhook, read: w.Cursor,
 		busy: make(map[CustomerID]*webhookItem), waiting: make(map[CustomerID]time.Time), results: make(chan webhookResult, webhookFlights),
 	}
 	r.latest.Store(w)
@@ -91,7 +95,8 @@ func newWebhookRun(h *webhooks, w *WebhookWork, sure context.Context, stop conte
 // serve sends events until there are no more or ctx ends. Of what is under way then
 // it notes what has an answer already.
 func (r *webhookRun) serve(ctx context.Context) error {
-	claimed, err := r.claim(ctx)
+	err := r.claim(ctx)
+	claimed := r.claimed
 	if claimed {
 		err = r.send(ctx)
 	}
@@ -114,24 +119,27 @@ func (r *webhookRun) serve(ctx context.Context) error {
 	return err
 }
 
-// claim makes the endpoint this node's, and reports whether it is.
-func (r *webhookRun) claim(ctx context.Context) (claimed bool, err error) {
+// claim makes the endpoint this node's, unless another was faster.
+func (r *webhookRun) claim(ctx context.Context) error {
 	if err := r.s.needKeys(ctx, r.w.Merchant); err != nil {
-		return false, err
+		r.claimed = false
+		return err
 	}
-	if r.w.Holder == r.s.nodes.self {
-		return true, nil
+	if r.claimed && r.w.Holder == r.s.nodes.self {
+		return nil
 	}
-	claimed, err = r.s.store.ClaimWebhook(ctx, r.w.Merchant, r.w.ID, r.w.Term, r.s.nodes.self)
-	if err != nil || !claimed {
-		return false, err
+	var err error
+	r.claimed, err = r.s.store.ClaimWebhook(ctx, r.w.Merchant, r.w.ID, r.w.Term, r.s.nodes.self)
+	if err != nil || !r.claimed {
+		return err
 	}
 	// Until then the holder before may have written.
 	if r.w, err = r.s.store.Webhook(ctx, r.w.Merchant, r.w.ID); err != nil {
-		return false, err
+		r.claimed = false
+		return err
 	}
 	r.read, r.rows = r.w.Cursor, true
-	return true, nil
+	return nil
 }
 
 // send is serve once the endpoint is this node's.

@@ -34,7 +34,12 @@ type webhooks struct {
 	answers webhookAnswers
 
 	// What follows belongs to the goroutine of run.
-	runs    map[webhookKey]*webhookRun
+	runs map[webhookKey]*webhookRun
+	// sure is the certainty of this node at the last look at the endpoints, and claimed
+	// those which it has claimed since that began. Of others that it held before
+	// somebody may be the holder by now.
+	sure    context.Context //nolint:containedctx // It is a state of the node.
+	claimed map[webhookKey]bool
 	turn    int                // where the next look at the endpoints begins
 	served  map[webhookKey]int // since the log was pruned
 	ticking int                // polls since then
@@ -46,7 +51,7 @@ type webhooks struct {
 func newWebhooks(s *Service, courier Courier, observe DeliveryObserver) *webhooks {
 	return &webhooks{
 		s: s, courier: courier, observe: observe, kick: make(chan struct{}, 1),
-		runs: make(map[webhookKey]*webhookRun), served: make(map[webhookKey]int), told: make(map[webhookKey]time.Time),
+		runs: make(map[webhookKey]*webhookRun), claimed: make(map[webhookKey]bool), served: make(map[webhookKey]int), told: make(map[webhookKey]time.Time),
 	}
 }
 
@@ -80,8 +85,13 @@ func (h *webhooks) run(ctx context.Context) {
 		case <-h.kick:
 		}
 		// A node that others may take for gone neither begins nor goes on.
-		if h.s.nodes.certain().Err() != nil {
+		sure := h.s.nodes.certain()
+		if sure.Err() != nil {
 			continue
+		}
+		if sure != h.sure {
+			h.sure = sure
+			clear(h.claimed)
 		}
 		h.reap()
 		work, err := h.s.store.WebhookWork(ctx)
@@ -105,6 +115,11 @@ func (h *webhooks) reap() {
 		select {
 		case <-r.ended:
 			delete(h.runs, key)
+			if r.claimed && r.sure == h.sure {
+				h.claimed[key] = true
+			} else {
+				delete(h.claimed, key)
+			}
 			h.complain(key, r.fault, "cannot serve a webhook; it will be tried again")
 		default:
 		}
@@ -175,9 +190,8 @@ func (w WebhookWork) due(now time.Time) bool {
 // begin starts a run that serves an endpoint, or else gives it up to other nodes.
 func (h *webhooks) begin(ctx context.Context, w *WebhookWork, serve bool) *webhookRun {
 	ctx, stop := context.WithCancel(ctx)
-	sure := h.s.nodes.certain()
-	forget := context.AfterFunc(sure, stop)
-	r := newWebhookRun(h, w, sure, stop)
+	forget := context.AfterFunc(h.sure, stop)
+	r := newWebhookRun(h, w, stop)
 	go func() {
 		defer close(r.ended)
 		defer stop()
