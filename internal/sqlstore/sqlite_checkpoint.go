@@ -73,7 +73,7 @@ func (p *checkpointer) run() {
 		// NOOP copies nothing and tells the length of the log.
 		pages, err := checkpoint(p.conn, "NOOP")
 		if err == nil && int64(pages) >= p.pages.Load() {
-			if _, err = checkpoint(p.conn, "PASSIVE"); err == nil {
+			if err = p.copy(); err == nil {
 				p.rest.Store(true)
 			}
 		}
@@ -82,6 +82,20 @@ func (p *checkpointer) run() {
 			p.dirty.Store(true)
 		}
 	}
+}
+
+// copy copies the log into the database, which it leaves on the disk but for what was
+// written to the log meanwhile: a checkpoint that others keep from the end does not sync
+// the database, and the writer would have to wait for all of it.
+func (p *checkpointer) copy() error {
+	if _, err := checkpoint(p.conn, "PASSIVE"); err != nil {
+		return err
+	}
+	if err := p.conn.syncDatabase(); err != nil {
+		return err
+	}
+	_, err := checkpoint(p.conn, "PASSIVE")
+	return err
 }
 
 // finish copies the rest of the log, if run asked for it, and waits a moment

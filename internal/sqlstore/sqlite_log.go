@@ -56,29 +56,56 @@ func at[T any](p uintptr) *T {
 	return *(**T)(unsafe.Pointer(&p)) //nolint:gosec // As in memory.
 }
 
-// gatherLog has commits of c, which are durable, gathered from now on.
-func (c *sqliteConn) gatherLog() error {
+// file returns SQLite's file that a file control tells of.
+func (c *sqliteConn) file(control int32) (uintptr, error) {
 	name, err := libc.CString("main")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer libc.Xfree(c.tls, name)
 	slot := libc.Xcalloc(c.tls, 1, pointerSize)
 	defer libc.Xfree(c.tls, slot)
-	if rc := sqlite3.Xsqlite3_file_control(c.tls, c.db, name, sqlite3.SQLITE_FCNTL_JOURNAL_POINTER, slot); rc != sqlite3.SQLITE_OK {
+	if rc := sqlite3.Xsqlite3_file_control(c.tls, c.db, name, control, slot); rc != sqlite3.SQLITE_OK {
+		return 0, c.fault(rc)
+	}
+	file := pointerAt(slot)
+	if file == 0 || pointerAt(file) == 0 {
+		return 0, errors.New("the database has no such file")
+	}
+	return file, nil
+}
+
+// methodsOf returns the methods of SQLite's file.
+func methodsOf(file uintptr) *sqlite3.Tsqlite3_io_methods {
+	return at[sqlite3.Tsqlite3_io_methods](at[sqlite3.Tsqlite3_file](file).FpMethods)
+}
+
+// syncDatabase has what was written to the database's file on the disk.
+func (c *sqliteConn) syncDatabase() error {
+	file, err := c.file(sqlite3.SQLITE_FCNTL_FILE_POINTER)
+	if err != nil {
+		return err
+	}
+	if rc := method[syncMethod](methodsOf(file).FxSync)(c.tls, file, sqlite3.SQLITE_SYNC_NORMAL); rc != sqlite3.SQLITE_OK {
 		return c.fault(rc)
 	}
-	w := &logWriter{file: pointerAt(slot)}
-	if w.file == 0 || pointerAt(w.file) == 0 {
-		return errors.New("the database has no write-ahead log")
+	return nil
+}
+
+// gatherLog has commits of c, which are durable, gathered from now on.
+func (c *sqliteConn) gatherLog() error {
+	file, err := c.file(sqlite3.SQLITE_FCNTL_JOURNAL_POINTER)
+	if err != nil {
+		return err
 	}
+	w := &logWriter{file: file}
 	const size = unsafe.Sizeof(sqlite3.Tsqlite3_io_methods{})
 	if w.own = libc.Xmalloc(c.tls, libc.Tsize_t(size+logBuffer)); w.own == 0 {
 		return c.fault(sqlite3.SQLITE_NOMEM)
 	}
 	w.buffer = w.own + size
-	file, own := at[sqlite3.Tsqlite3_file](w.file), at[sqlite3.Tsqlite3_io_methods](w.own)
-	w.methods = at[sqlite3.Tsqlite3_io_methods](file.FpMethods)
+	w.methods = methodsOf(file)
+	own := at[sqlite3.Tsqlite3_io_methods](w.own)
 	*own = *w.methods
 	var (
 		write    transferMethod = w.write
@@ -89,7 +116,7 @@ func (c *sqliteConn) gatherLog() error {
 	)
 	w.calls = []any{write, read, truncate, sync, fileSize}
 	own.FxWrite, own.FxRead, own.FxTruncate, own.FxSync, own.FxFileSize = known(write), known(read), known(truncate), known(sync), known(fileSize)
-	file.FpMethods = w.own
+	at[sqlite3.Tsqlite3_file](file).FpMethods = w.own
 	c.log = w
 	return nil
 }
