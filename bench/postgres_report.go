@@ -4,13 +4,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // The bars on PostgreSQL, of pgbench's rate.
 const (
-	barPostgresCreate = 0.45
-	barPostgresGet    = 0.35
+	barPostgresCreate = 0.60
+	barPostgresGet    = 0.45
 )
+
+// barPostgresDisk is what a customer may take on PostgreSQL's disk, all included, in
+// bytes.
+const barPostgresDisk = 1000
 
 // half asks one side of a contest.
 type half func(context.Context, load) (sample, error)
@@ -194,9 +199,41 @@ func (r *postgresReport) judge() {
 			r.Bars = append(r.Bars, atLeast(c.Name, c.Ratio, c.bar, "of "+c.Names[0]))
 		}
 	}
+	r.Bars = append(r.Bars, atMost("disk, all included", r.disk(), barPostgresDisk, "bytes a customer"))
 	if l := r.worstLag(); l != nil {
 		r.Bars = append(r.Bars, atMost("order, behind by", l.worst(), barLag, "ms"))
 	}
+}
+
+// disk is what a customer takes with its indexes and event, vacuumed, in bytes.
+func (r *postgresReport) disk() (sum float64) {
+	for _, t := range r.Relations {
+		sum += t.PerCustomer
+	}
+	return sum
+}
+
+func (*postgresReport) kind() string { return "postgres" }
+
+func (r *postgresReport) plots() map[string]string {
+	return map[string]string{"": barPlot("Grahak on PostgreSQL beside pgbench", r.Bars)}
+}
+
+func (r *postgresReport) table() string {
+	var b strings.Builder
+	b.WriteString("| | the one | the other | ratio | by CPU | p50, p99 of the other |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, c := range r.Contests {
+		if len(c.Pairs) == 0 {
+			continue
+		}
+		of := func(side int, get func(sample) float64) float64 {
+			return medianOf(c.Pairs, func(p contestPair) float64 { return get(p.Sides[side]) })
+		}
+		rate := func(s sample) float64 { return s.Rate }
+		fmt.Fprintf(&b, "| %s | %s %.0f/s | %s %.0f/s | **%.2f** | %.2f | %.1f, %.1f ms |\n", c.Name, c.Names[0], of(0, rate), c.Names[1], of(1, rate), c.Ratio, c.ByCPU,
+			of(1, func(s sample) float64 { return s.P50 }), of(1, func(s sample) float64 { return s.P99 }))
+	}
+	return b.String() + "\n" + r.barTable()
 }
 
 // worstLag returns the most that the ordering pass was behind in any run of
@@ -228,14 +265,12 @@ func (k *kindOfRequest) print(out io.Writer) {
 // print writes what is no comparison.
 func (r *postgresReport) print(out io.Writer) {
 	fmt.Fprintf(out, "\nBytes for each of %d customers, vacuumed (sealed profiles of %d bytes):\n", r.Customers, r.SealedBytes)
-	var sum float64
 	for _, t := range r.Relations {
 		if t.PerCustomer >= 1 {
 			fmt.Fprintf(out, "  %-32s %8.1f\n", t.Name, t.PerCustomer)
 		}
-		sum += t.PerCustomer
 	}
-	fmt.Fprintf(out, "  %-32s %8.1f\n", "all", sum)
+	fmt.Fprintf(out, "  %-32s %8.1f\n", "all", r.disk())
 	t := r.RoundTrips
 	fmt.Fprintf(out, "Round trips, the ordering pass included: %.2f for each create on one connection and %.3f on %d, %.2f and %.3f for each get; %.1f a second when idle.\n",
 		t.CreateOne, t.CreateMany, r.heading.Connections, t.GetOne, t.GetMany, t.Idle)
