@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"strings"
 	"testing"
 
 	"grahak"
@@ -26,6 +27,9 @@ func TestPagesAreCompiledOnce(t *testing.T) {
 		}
 	}
 	for _, query := range s.Recompiled() {
+		if strings.HasPrefix(query, "PRAGMA ") {
+			continue // The background's, which no page waits for.
+		}
 		t.Errorf("compiled again: %s", query)
 	}
 }
