@@ -60,6 +60,9 @@ func (c serveCmd) Run(ctx context.Context, std Streams, warn warning) error {
 		return err
 	}
 	c.banner(std, server)
+	if !c.Postgres() {
+		tuneProcs()
+	}
 	go tuneGC()
 	return server.Run(ctx)
 }
@@ -74,6 +77,16 @@ func tuneGC() {
 		runtime.GC()
 		runtime.GC()
 		debug.SetGCPercent(400)
+	}
+}
+
+// tuneProcs lets two more goroutines run than there are processors: the writer and
+// the checkpoints of SQLite are in calls of the system for most of their time, and would
+// come back from each behind all requests that wait for a processor. GOMAXPROCS
+// wins. Limits that change while the server runs are not followed.
+func tuneProcs() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
 	}
 }
 

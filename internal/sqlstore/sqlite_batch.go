@@ -56,10 +56,12 @@ func (b *batch) addEvent(tx *sqliteConn, m grahak.MerchantID, e grahak.Event) er
 // eventArgs is how many arguments an event is.
 const eventArgs = 10
 
-// insertEvents has the statements that write 1, 2, 4 … events.
+// insertEvents has the statements that write 1, 2, 4 … events. A conflict undoes the
+// whole transaction, which happens after any error: to undo only the statement, SQLite
+// would keep a copy of each page that it changes.
 var insertEvents = func() (queries [6]string) {
 	for i := range queries {
-		query := "INSERT INTO events (merchant_id, position, id, type, subject, revision, changed, actor, request_id, at) VALUES "
+		query := "INSERT OR ROLLBACK INTO events (merchant_id, position, id, type, subject, revision, changed, actor, request_id, at) VALUES "
 		for n := range eventArgs << i {
 			switch {
 			case n == 0:

@@ -316,6 +316,7 @@ func (c *sqliteConn) exec(query string, args ...any) (int64, error) {
 // commit ends a transaction of the writer.
 func (c *sqliteConn) commit() error {
 	c.log.gathers = true
+	c.boundCache()
 	_, err := c.exec("COMMIT")
 	// What a COMMIT that failed has not written is not to be written any more.
 	c.log.gathers, c.log.used = false, 0

@@ -96,13 +96,26 @@ func (s *SQLite) UpdateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 // updateCustomer overwrites a customer and adds the event to the batch. It reports
 // false, and does nothing, if the stored revision is not the one before.
 func (tx *sqliteConn) updateCustomer(m grahak.MerchantID, c grahak.CustomerRecord, e grahak.Event) (bool, error) {
+	const update = `UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4, revision = $5, updated_at = $6
+		WHERE merchant_id = $7 AND id = $8 AND revision = $9`
+	args := []any{short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision - 1}
+	// The ordering pass adds the indexes that the event says have changed.
+	found := slices.Contains(e.Changed, grahak.FieldEmail) || slices.Contains(e.Changed, grahak.FieldMobileNumber)
+	if !found {
+		// The rest rarely has others, and then what it had is not read.
+		n, err := tx.exec(update+` AND email_index IS $1 AND mobile_index IS $2`, args...)
+		if err != nil {
+			return false, err
+		}
+		if n > 0 {
+			return true, tx.batch.addEvent(tx, m, e)
+		}
+	}
 	old, err := indexesOf(tx, m, c.ID)
 	if err != nil {
 		return false, err
 	}
-	n, err := tx.exec(`UPDATE customers SET email_index = $1, mobile_index = $2, sealed = $3, key_version = $4, revision = $5, updated_at = $6
-		WHERE merchant_id = $7 AND id = $8 AND revision = $9`,
-		short(c.Email), short(c.Mobile), c.Sealed.Bytes, c.Sealed.Version, c.Revision, c.UpdatedAt.UnixMicro(), string(m), string(c.ID), c.Revision-1)
+	n, err := tx.exec(update, args...)
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -110,9 +123,8 @@ func (tx *sqliteConn) updateCustomer(m grahak.MerchantID, c grahak.CustomerRecor
 	if err != nil {
 		return false, err
 	}
-	// The ordering pass adds them as well if the event says that they changed,
-	// which it does not of a customer that had none or was folded otherwise.
-	if !slices.Contains(e.Changed, grahak.FieldEmail) && !slices.Contains(e.Changed, grahak.FieldMobileNumber) {
+	// But not those of a customer that had none or was folded otherwise.
+	if !found {
 		if err := addKeys(tx, m, added); err != nil {
 			return false, err
 		}

@@ -39,7 +39,7 @@ var (
 	// ofMerchants is the tables whose rows are a merchant's.
 	ofMerchants   = regexp.MustCompile(`\b(customers|events|pending_events|event_chain|lookup_runs|lookup_blocks|client_auth_tokens|idempotency_keys|keysets|ip_list|api_keys|unordered|imports|webhooks|webhook_retries|webhook_attempts|operators|operator_grants|operator_sessions|operator_codes|request_blocks|request_stats)\b`)
 	namesMerchant = regexp.MustCompile(`\bmerchant_id = \$\d+`)
-	givesMerchant = regexp.MustCompile(`^INSERT INTO \w+ \(merchant_id\b[^)]*\) (VALUES \(|SELECT )\$1\b|^WITH made AS \(INSERT INTO \w+ \(merchant_id\b[^)]*\) VALUES \(\$1\b`)
+	givesMerchant = regexp.MustCompile(`^INSERT (?:OR ROLLBACK )?INTO \w+ \(merchant_id\b[^)]*\) (VALUES \(|SELECT )\$1\b|^WITH made AS \(INSERT INTO \w+ \(merchant_id\b[^)]*\) VALUES \(\$1\b`)
 )
 
 // oneLine is a statement without its line breaks.
