@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tick is the unit of processor times in /proc.
@@ -206,4 +209,49 @@ func medianOf[P any](pairs []P, get func(P) float64) float64 {
 		values[i] = get(p)
 	}
 	return median(values)
+}
+
+// halves returns the processors that this program may use, in two halves.
+func halves() (first, second []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, nil, fmt.Errorf("which processors there are: %w", err)
+	}
+	var all []int
+	for cpu := range len(set) * bits.UintSize {
+		if set.IsSet(cpu) {
+			all = append(all, cpu)
+		}
+	}
+	if len(all) < 2 {
+		return nil, nil, errors.New("this needs two processors: one for the server, and one for what asks it")
+	}
+	return all[:len(all)/2], all[len(all)/2:], nil
+}
+
+// pin has this program, and what it starts from now on, run on the given processors
+// only.
+func pin(cpus []int) error {
+	var set unix.CPUSet
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	runtime.GOMAXPROCS(len(cpus))
+	// A thread that began meanwhile is seen the second time.
+	for range 2 {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return err
+		}
+		for _, t := range threads {
+			id, err := strconv.Atoi(t.Name())
+			if err == nil {
+				err = unix.SchedSetaffinity(id, &set)
+			}
+			if err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("a thread cannot be moved: %w", err)
+			}
+		}
+	}
+	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"grahak/internal/app"
@@ -65,29 +63,6 @@ func (c serveCmd) Run(ctx context.Context, std Streams, warn warning) error {
 	}
 	go tuneGC()
 	return server.Run(ctx)
-}
-
-// tuneGC lets garbage grow to four times the live heap before it is collected,
-// because that is small: some megabytes more memory for a quarter of the
-// collector's work. GOGC wins. What starting took is collected before, or it would be
-// taken for a part of the live heap, and be multiplied as well: twice, because what is
-// in pools survives a collection, and migrations leave 16 MB there.
-func tuneGC() {
-	if os.Getenv("GOGC") == "" {
-		runtime.GC()
-		runtime.GC()
-		debug.SetGCPercent(400)
-	}
-}
-
-// tuneProcs lets two more goroutines run than there are processors: the writer and
-// the checkpoints of SQLite are in calls of the system for most of their time, and would
-// come back from each behind all requests that wait for a processor. GOMAXPROCS
-// wins. Limits that change while the server runs are not followed.
-func tuneProcs() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
-	}
 }
 
 // banner tells a person how to use the server that has just started.
