@@ -18,9 +18,9 @@ import (
 const (
 	// overloadConnections is how many requests may be under way at once.
 	overloadConnections = 2048
-	// normalShare, twiceShare and overloadShare are the offered rates, of what the server
+	// normalShare, moreShare and overloadShare are the offered rates, of what the server
 	// can do.
-	normalShare, twiceShare, overloadShare = 0.7, 2.0, 5.0
+	normalShare, moreShare, overloadShare = 0.7, 1.5, 5.0
 	// recoveryWindow is what the time after an overload is judged in.
 	recoveryWindow = 250 * time.Millisecond
 )
@@ -55,13 +55,13 @@ type overloadReport struct {
 	*heading
 	Capacity   float64 `json:"capacity_per_second"`
 	Normal     offered `json:"normal"`
-	Twice      offered `json:"twice"`
+	More       offered `json:"more"`
 	Overload   offered `json:"overload"`
 	After      offered `json:"after"`
 	RecoveryMs float64 `json:"recovery_ms"`
 }
 
-// measureOverload offers creates at 70 % of what the server can do, at twice and five times
+// measureOverload offers creates at 70 % of what the server can do, at one and a half times and five times
 // that much, and at 70 % again, and returns a report. The server has one half of the
 // processors, and what asks it the other.
 func (b *bench) measureOverload(ctx context.Context, h *heading) (_ any, err error) {
@@ -93,7 +93,7 @@ func (b *bench) measureOverload(ctx context.Context, h *heading) (_ any, err err
 		name  string
 		share float64
 		into  *offered
-	}{{"70 %", normalShare, &r.Normal}, {"twice", twiceShare, &r.Twice}, {"5 times", overloadShare, &r.Overload}, {"70 % again", normalShare, &r.After}} {
+	}{{"70 %", normalShare, &r.Normal}, {"1.5 times", moreShare, &r.More}, {"5 times", overloadShare, &r.Overload}, {"70 % again", normalShare, &r.After}} {
 		if *phase.into, err = b.offer(ctx, b.creates(), phase.share*r.Capacity, length); err != nil {
 			return nil, err
 		}
@@ -105,7 +105,7 @@ func (b *bench) measureOverload(ctx context.Context, h *heading) (_ any, err err
 		name  string
 		share float64
 		offered
-	}{{"twice", twiceShare, r.Twice}, {"5 times", overloadShare, r.Overload}} {
+	}{{"1.5 times", moreShare, r.More}, {"5 times", overloadShare, r.Overload}} {
 		h.Bars = append(h.Bars,
 			// Less than was offered is no overload of that size.
 			atLeast("answered, "+load.name, load.Answered/r.Capacity, 0.9*load.share, "× what it can do"),
@@ -273,14 +273,14 @@ func readStatus(in *bufio.Reader) (status int, err error) {
 func (*overloadReport) kind() string { return "overload" }
 
 func (r *overloadReport) plots() map[string]string {
-	return map[string]string{"": barPlot("Twice and five times as many creates as Grahak can do", r.Bars)}
+	return map[string]string{"": barPlot("1.5 and 5 times as many creates as Grahak can do", r.Bars)}
 }
 
 func (r *overloadReport) table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Creates; with 64 connections it did %.0f a second.\n\n", r.Capacity)
 	b.WriteString("| offered | answered | accepted | refused | accepted p50, p99 | p99 from sending | refused p99 from sending | sent late, p99 |\n|---:|---:|---:|---:|---:|---:|---:|---:|\n")
-	for _, o := range []offered{r.Normal, r.Twice, r.Overload, r.After} {
+	for _, o := range []offered{r.Normal, r.More, r.Overload, r.After} {
 		fmt.Fprintf(&b, "| %.0f/s | %.0f/s | %d | %d | %.1f, %.1f ms | %.1f ms | %.1f ms | %.1f ms |\n", o.Rate, o.Answered, o.Accepted, o.Refused, o.P50, o.P99, o.SentP99, o.RefusedP99, o.Late)
 	}
 	return b.String() + "\n" + r.barTable()

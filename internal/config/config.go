@@ -155,7 +155,7 @@ type Server struct {
 	RequestsKeep       Span          `name:"requests-keep" default:"30d" env:"GRAHAK_REQUESTS_KEEP" placeholder:"SPAN" help:"How long the request log, which the dashboard shows, is kept; 0d has none written."`
 	RequestsSize       ByteSize      `name:"requests-size" default:"1GiB" env:"GRAHAK_REQUESTS_SIZE" placeholder:"SIZE" help:"How large the request log may get, from 1MiB on: beyond that the oldest requests are deleted, however old they are."`
 	MaxConnections     int           `name:"max-connections" default:"4096" env:"GRAHAK_MAX_CONNECTIONS" placeholder:"N" help:"Connections to the API that may be open at once; further ones wait."`
-	MaxInProgress      int           `name:"max-in-progress" default:"0" env:"GRAHAK_MAX_IN_PROGRESS" placeholder:"N" help:"Reads, and as many writes, that the API works on at once, of which a merchant may have half; further ones are answered with 503 at once. 0 is 1,024 for each processor."`
+	MaxInProgress      int           `name:"max-in-progress" default:"0" env:"GRAHAK_MAX_IN_PROGRESS" placeholder:"N" help:"Reads, and as many writes, that the API works on at once, of which a merchant may have half; further ones are answered with 503 at once. 0 is 256 for each processor."`
 	Connections        int           `name:"database-connections" default:"16" env:"GRAHAK_DATABASE_CONNECTIONS" placeholder:"N" help:"Connections to PostgreSQL that this server has open at most, from 8 on."`
 
 	WebhookFlags
@@ -169,9 +169,9 @@ type Server struct {
 }
 
 // perProcessor is how many reads, and how many writes, may be in progress for each
-// processor: enough for a disk that stands still for some 50 ms, by one merchant, and few enough that none
+// processor: enough to keep it and the disk busy, and few enough that none
 // waits for long.
-const perProcessor = 1024
+const perProcessor = 256
 
 // InProgress returns how many reads, and how many writes, may be in progress at once.
 func (s *Server) InProgress() int {
