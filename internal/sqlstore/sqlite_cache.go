@@ -15,10 +15,15 @@ const pendingByte = 0x40000000
 // pages for those that are behind the end. Of which there are none: a transaction here
 // takes no page back, and one with a statement that failed is not committed.
 func (c *sqliteConn) boundCache() {
-	tree := at[sqlite3.TBtree](at[sqlite3.TDb](at[sqlite3.Tsqlite3](c.db).FaDb).FpBt)
-	pager := at[sqlite3.TPager](at[sqlite3.TBtShared](tree.FpBt).FpPager)
-	cache := at[sqlite3.TPCache1](at[sqlite3.TPCache](pager.FpPCache).FpCache)
+	pager, cache := c.cache()
 	if pending := uint32(pendingByte/pager.FpageSize + 1); cache.FiMaxKey == pending && pager.FdbSize < pending {
 		cache.FiMaxKey = pager.FdbSize
 	}
+}
+
+// cache returns SQLite's pager of the database and its page cache.
+func (c *sqliteConn) cache() (*sqlite3.TPager, *sqlite3.TPCache1) {
+	tree := at[sqlite3.TBtree](at[sqlite3.TDb](at[sqlite3.Tsqlite3](c.db).FaDb).FpBt)
+	pager := at[sqlite3.TPager](at[sqlite3.TBtShared](tree.FpBt).FpPager)
+	return pager, at[sqlite3.TPCache1](at[sqlite3.TPCache](pager.FpPCache).FpCache)
 }
