@@ -29,10 +29,10 @@ type mixedReport struct {
 }
 
 // measureMixed offers a mixture of requests at 70 % of what the server can do, and
-// returns a report.
+// returns a report. The server has one half of the processors, and what asks it the other.
 func (b *bench) measureMixed(ctx context.Context, h *heading) (_ any, err error) {
 	r := &mixedReport{heading: h}
-	if b.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, ""); err != nil {
+	if err := b.startApart(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.grahak.stop()) }()
@@ -58,9 +58,11 @@ func (b *bench) measureMixed(ctx context.Context, h *heading) (_ any, err error)
 		}
 		takes += kind.share / s.Rate
 	}
-	r.Capacity = 1 / takes
 	request, err := b.mixture(made)
 	if err != nil {
+		return nil, err
+	}
+	if r.Capacity, err = b.openCapacity(ctx, request, 1/takes, time.Minute, normalConnections); err != nil {
 		return nil, err
 	}
 	for i := range b.minutes {
@@ -91,7 +93,7 @@ func (b *bench) measureMixed(ctx context.Context, h *heading) (_ any, err error)
 // oneMinute offers one minute of requests.
 func (b *bench) oneMinute(ctx context.Context, request func(n int64) string, rate float64) (m minute, err error) {
 	lag := b.grahak.watchLag(ctx)
-	m.offered, err = b.offer(ctx, request, rate, time.Minute)
+	m.offered, err = b.offer(ctx, request, rate, time.Minute, normalConnections)
 	m.shots = nil
 	var lagErr error
 	m.Lag, lagErr = lag()

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// overloadConnections is how many requests may be under way at once.
-	overloadConnections = 2048
+	// normalConnections and overloadConnections are how many requests may be under way at
+	// once.
+	normalConnections, overloadConnections = 256, 2048
 	// normalShare, moreShare and overloadShare are the offered rates, of what the server
 	// can do.
 	normalShare, moreShare, overloadShare = 0.7, 2.0, 5.0
@@ -54,7 +55,6 @@ type shot struct {
 type overloadReport struct {
 	*heading
 	Capacity   float64 `json:"capacity_per_second"`
-	Full       offered `json:"full"` // what Capacity was seen in
 	Normal     offered `json:"normal"`
 	More       offered `json:"more"`
 	Overload   offered `json:"overload"`
@@ -67,39 +67,24 @@ type overloadReport struct {
 // processors, and what asks it the other.
 func (b *bench) measureOverload(ctx context.Context, h *heading) (_ any, err error) {
 	r := &overloadReport{heading: h}
-	servers, others, err := halves()
-	if err != nil {
-		return nil, err
-	}
-	if err := pin(servers); err != nil {
-		return nil, err
-	}
-	b.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, "")
-	if err != nil {
+	if err := b.startApart(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.grahak.stop()) }()
-	if err := pin(others); err != nil {
-		return nil, err
-	}
 	length := time.Duration(b.seconds) * time.Second
 	closed, err := b.measure(ctx, b.grahak.server, target{mode: "create"}, load{connections: b.connections, threads: threads, duration: max(warmUp, length/2)})
 	if err != nil {
 		return nil, err
 	}
-	// A load that does not wait for answers costs more than wrk's, which does: what it can
-	// do of that is what it accepts when it is offered too much.
-	r.Full, err = b.offer(ctx, b.creates(), closed.Rate, length)
-	if err != nil {
+	if r.Capacity, err = b.openCapacity(ctx, b.creates(), closed.Rate, length, overloadConnections); err != nil {
 		return nil, err
 	}
-	r.Capacity = float64(r.Full.Accepted) / length.Seconds()
 	for _, phase := range []struct {
 		name  string
 		share float64
 		into  *offered
 	}{{"70 %", normalShare, &r.Normal}, {"twice", moreShare, &r.More}, {"5 times", overloadShare, &r.Overload}, {"70 % again", normalShare, &r.After}} {
-		if *phase.into, err = b.offer(ctx, b.creates(), phase.share*r.Capacity, length); err != nil {
+		if *phase.into, err = b.offer(ctx, b.creates(), phase.share*r.Capacity, length, overloadConnections); err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(b.out, "%-10s %7.0f/s offered, %7.0f/s answered: %d accepted, %d refused; accepted p50 %.1f, p99 %.1f ms (from sending %.1f); refused p99 %.1f ms from sending; sent late by %.1f ms (p99); peak memory %.1f MB\n",
@@ -119,6 +104,33 @@ func (b *bench) measureOverload(ctx context.Context, h *heading) (_ any, err err
 	}
 	h.Bars = append(h.Bars, atMost("back to normal", r.RecoveryMs, 2_000, "ms after it"))
 	return r, nil
+}
+
+// startApart starts Grahak on one half of the processors. What is measured from then on
+// has the other.
+func (b *bench) startApart(ctx context.Context) error {
+	servers, others, err := halves()
+	if err == nil {
+		err = pin(servers)
+	}
+	if err != nil {
+		return err
+	}
+	b.grahak, err = startGrahak(ctx, "grahak", b.program, b.dir, "")
+	if err != nil {
+		return err
+	}
+	if err := pin(others); err != nil {
+		return errors.Join(err, b.grahak.stop())
+	}
+	return nil
+}
+
+// openCapacity returns how many of what request makes the server can do a second: what it
+// accepts of as many as it does of those that wait for one another, which cost less.
+func (b *bench) openCapacity(ctx context.Context, request func(n int64) string, closed float64, length time.Duration, connections int) (float64, error) {
+	o, err := b.offer(ctx, request, closed, length, connections)
+	return float64(o.Accepted) / length.Seconds(), err
 }
 
 // recovery returns after how many milliseconds a second began in which nothing was refused
@@ -174,19 +186,19 @@ func (b *bench) creates() func(n int64) string {
 	}
 }
 
-// offer sends what request makes at a constant rate for that long, over connections
+// offer sends what request makes at a constant rate for that long, over so many connections
 // that stay open: each sends what is due next. request must be safe for concurrent
 // use.
-func (b *bench) offer(ctx context.Context, request func(n int64) string, rate float64, d time.Duration) (offered, error) {
+func (b *bench) offer(ctx context.Context, request func(n int64) string, rate float64, d time.Duration, connections int) (offered, error) {
 	o := offered{Rate: rate}
 	address := strings.TrimPrefix(b.grahak.url, "http://")
-	conns := make([]net.Conn, 0, overloadConnections)
+	conns := make([]net.Conn, 0, connections)
 	defer func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
 	}()
-	for range overloadConnections {
+	for range connections {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return o, err

@@ -115,7 +115,8 @@ type machine struct {
 // describeMachine describes this machine and the disk that holds dir, which
 // must be a real one.
 func describeMachine(dir string) (machine, error) {
-	m := machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Kernel: firstLine("/proc/sys/kernel/osrelease"), Load: firstLine("/proc/loadavg")}
+	kernel, _, _ := strings.Cut(firstLine("/proc/sys/kernel/osrelease"), "-")
+	m := machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Kernel: kernel, Load: firstLine("/proc/loadavg")}
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return m, fmt.Errorf("the benchmark reads /proc, so it needs Linux: %w", err)

@@ -10,7 +10,7 @@ import (
 const (
 	// maxGarbage is how much garbage there may be before it is collected, in bytes,
 	// as long as that is not less than the live heap.
-	maxGarbage = 80 << 20
+	maxGarbage = 48 << 20
 	// leastGarbage and mostGarbage are its bounds in per cent of the live heap; the first is
 	// Go's default.
 	leastGarbage, mostGarbage = 100, 400
