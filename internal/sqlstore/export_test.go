@@ -111,6 +111,10 @@ func (s *SQLite) Write(ctx context.Context, fn func(Tx) error) error {
 	return s.do(ctx, func(c *sqliteConn) error { return fn(Tx{c}) })
 }
 
+// SetMostTailKeys sets how many look-up keys of events behind the chains are
+// remembered at most.
+func (s *SQLite) SetMostTailKeys(n int) { s.tails.most = n }
+
 // Path is the database file.
 func (s *SQLite) Path() string { return s.path }
 

@@ -62,8 +62,9 @@ type SQLite struct {
 	lookUps     *queue[func(*sqliteConn) error] // of customers
 	vital       readers                         // for the short reads that requests and order depend on
 	readers     readers                         // for all other reads
-	checkpoints *checkpointer                   // nil where nothing is written
-	held        []*sqliteConn                   // every connection, to close
+	tails       tails
+	checkpoints *checkpointer // nil where nothing is written
+	held        []*sqliteConn // every connection, to close
 }
 
 var _ grahak.Store = (*SQLite)(nil)
@@ -330,7 +331,7 @@ func check(r *sqliteConn) (found []string, err error) {
 
 // newSQLite returns a store that is not connected yet.
 func newSQLite(path string) *SQLite {
-	s := &SQLite{path: path}
+	s := &SQLite{path: path, tails: tails{most: maxTailKeys}}
 	s.engine = s
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 
@@ -174,51 +173,6 @@ func customerExists(tx conn, m grahak.MerchantID, id grahak.CustomerID) error {
 		return errCustomerNotFound
 	}
 	return err
-}
-
-// search implements [engine]: the look-up index has the customers but for those
-// with events that are not in the chain.
-func (s *SQLite) search(r conn, m grahak.MerchantID, value grahak.ShortIndex, from, before string, limit int) ([]grahak.CustomerRecord, error) {
-	ordered, _, err := chainTotal(r, m)
-	if err != nil {
-		return nil, err
-	}
-	found, err := searchKeys(r, m, value[:], from, before, limit)
-	if err != nil {
-		return nil, err
-	}
-	list, err := queryCustomers(r, `SELECT `+customerColumns+` FROM customers WHERE merchant_id = $1
-			AND id IN (SELECT subject FROM events WHERE merchant_id = $1 AND position > $6)
-			AND (email_index = $2 OR mobile_index = $2) AND id >= $3 AND id < $4
-		ORDER BY id DESC LIMIT $5`,
-		string(m), value[:], from, before, limit, ordered)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range found {
-		c, err := oneCustomer(r, customerByID, string(m), id)
-		if errors.Is(err, errCustomerNotFound) {
-			err = fmt.Errorf("the look-up index of merchant %s has a customer %q who does not exist: it was altered", m, id)
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, c)
-	}
-	return newestFirst(list, limit), nil
-}
-
-// total implements [engine]: the chain counts up to its head, and the rest is
-// counted.
-func (s *SQLite) total(r conn, m grahak.MerchantID) (int64, error) {
-	ordered, counted, err := chainTotal(r, m)
-	if err != nil {
-		return 0, err
-	}
-	var rest int64
-	err = r.queryRow(`SELECT coalesce(sum(CASE type WHEN 'customer.created' THEN 1 WHEN 'customer.erased' THEN -1 ELSE 0 END), 0)
-		FROM events WHERE merchant_id = $1 AND position > $2`, string(m), ordered).Scan(&rest)
-	return counted + rest, err
 }
 
 // chainTotal returns the position of the chain's head, and how many customers the

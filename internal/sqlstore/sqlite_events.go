@@ -114,9 +114,13 @@ func (s *SQLite) Order(ctx context.Context, m grahak.MerchantID, segment grahak.
 			if err := insertSegment(tx, m, segment); err != nil {
 				return err
 			}
-			keys, err := changedKeys(tx, m, segment.First, head.Position)
+			changed, err := changedKeys(tx, m, segment.First, head.Position)
 			if err != nil {
 				return err
+			}
+			keys := make([][]byte, len(changed))
+			for i, k := range changed {
+				keys[i] = lookupKey(k.value[:], k.id)
 			}
 			if err := addKeys(tx, m, keys); err != nil {
 				return err
@@ -133,23 +137,24 @@ func (s *SQLite) Order(ctx context.Context, m grahak.MerchantID, segment grahak.
 }
 
 // changedKeys returns the look-up keys of the customers that events in a range of
-// positions made or gave other values, as the customers are now.
-func changedKeys(tx conn, m grahak.MerchantID, first, last int64) (keys [][]byte, err error) {
-	err = tx.query(func(row row) error {
-		var id string
-		var email, mobile []byte
-		if err := row.Scan(&id, &email, &mobile); err != nil {
+// positions made or gave other values, as the customers are now, in order of the
+// events.
+func changedKeys(r conn, m grahak.MerchantID, first, last int64) (keys []tailKey, err error) {
+	err = r.query(func(row row) error {
+		var k tailKey
+		var email, mobile grahak.ShortIndex
+		if err := row.Scan(&k.position, &k.id, &email, &mobile); err != nil {
 			return err
 		}
-		for _, value := range [][]byte{email, mobile} {
-			if value != nil {
-				keys = append(keys, lookupKey(value, id))
+		for _, k.value = range [...]grahak.ShortIndex{email, mobile} {
+			if k.value != (grahak.ShortIndex{}) {
+				keys = append(keys, k)
 			}
 		}
 		return nil
-	}, `SELECT c.id, c.email_index, c.mobile_index FROM events e JOIN customers c ON c.merchant_id = e.merchant_id AND c.id = e.subject
+	}, `SELECT e.position, c.id, c.email_index, c.mobile_index FROM events e JOIN customers c ON c.merchant_id = e.merchant_id AND c.id = e.subject
 		WHERE e.merchant_id = $1 AND e.position BETWEEN $2 AND $3
-		AND (e.type = 'customer.created' OR e.changed LIKE '%email_address%' OR e.changed LIKE '%mobile_number%')`,
+		AND (e.type = 'customer.created' OR e.changed LIKE '%email_address%' OR e.changed LIKE '%mobile_number%') ORDER BY e.position`,
 		string(m), first, last)
 	return keys, err
 }
