@@ -33,6 +33,7 @@ type options struct {
 	mixed     bool
 	minutes   int
 	profile   string
+	pgo       bool
 	strict    bool
 	keep      bool
 }
@@ -58,6 +59,7 @@ func main() {
 	flag.IntVar(&o.small, "small", 10_000, "how many `customers` the small store has")
 	flag.IntVar(&o.large, "large", 0, "how many `customers` the large store has, 10,000,000 with -growth unless given, otherwise 1,000,000; with -postgres, how many the table has at last")
 	flag.StringVar(&o.profile, "profile", "", "also profile Grahak under each kind of request, into this `folder`")
+	flag.BoolVar(&o.pgo, "pgo", false, "profile Grahak under each kind of request instead, into "+pgoFile+", which it is built with")
 	flag.BoolVar(&o.strict, "strict", false, "fail if a bar is not met")
 	plotFile := flag.String("scale", "", "only calculate: print the table of docs/scale.md, and write its plot into this `file`")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data folder and the log")
@@ -141,6 +143,9 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	b.program = filepath.Join(b.dir, "grahak")
 	if err := buildGrahak(ctx, root, b.program); err != nil {
 		return err
+	}
+	if o.pgo {
+		return b.writePGO(ctx, root)
 	}
 	measure, kind := b.measureAll, ""
 	switch {
@@ -242,7 +247,7 @@ func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
 	}
 	if b.profile != "" {
 		for _, t := range []target{create, get, update} {
-			if err := b.profiled(ctx, b.grahak, t.mode, t); err != nil {
+			if _, err := b.profiled(ctx, b.grahak, t.mode, t); err != nil {
 				return err
 			}
 		}
@@ -376,10 +381,10 @@ func (b *bench) checkTotal(ctx context.Context) error {
 	return nil
 }
 
-// profiled takes a CPU profile of g under load.
-func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) error {
+// profiled takes a CPU profile of g under load, and returns the file that it is in.
+func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) (string, error) {
 	if err := os.MkdirAll(b.profile, 0o700); err != nil {
-		return err
+		return "", err
 	}
 	l := load{connections: b.connections, threads: threads, duration: time.Duration(b.seconds) * time.Second}
 	file := filepath.Join(b.profile, strings.NewReplacer(",", "", " ", "-").Replace(name)+".pprof")
@@ -393,10 +398,10 @@ func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) 
 	_, err := b.wrk.measure(ctx, g, t, l)
 	<-done
 	if err := errors.Join(err, failed); err != nil {
-		return err
+		return "", err
 	}
 	fmt.Fprintf(b.out, "\nProfile of %s:\n%s", name, top)
-	return nil
+	return file, nil
 }
 
 // moduleRoot returns the folder of the go.mod above the working folder.

@@ -65,6 +65,7 @@ type lanes struct {
 	closed  bool
 	workers sync.WaitGroup
 	stopped chan struct{}
+	spare   spareJobs[*write]
 }
 
 // lane is the writes of one merchant.
@@ -88,11 +89,12 @@ func newLanes(s *Postgres, cfg PostgresConfig) *lanes {
 // do runs a statement and returns when it is on disk. What it has written is told
 // by its rows.
 func (w *lanes) do(ctx context.Context, m grahak.MerchantID, s *write) error {
-	j := &writeJob{work: s, done: make(chan struct{})}
+	j := w.spare.job(s, writeAnswer)
 	if err := w.add(m, j); err != nil {
+		w.spare.put(j)
 		return err
 	}
-	return j.await(ctx, writeAnswer, w.stopped)
+	return w.spare.await(ctx, j, w.stopped)
 }
 
 // add queues a job and begins to run those that wait, unless enough of the
@@ -144,7 +146,7 @@ func (w *lanes) work(l *lane) {
 			w.commit(l.merchant, started)
 		}
 		for _, j := range started {
-			close(j.done)
+			j.done <- struct{}{}
 		}
 	}
 }

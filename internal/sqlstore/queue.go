@@ -23,10 +23,11 @@ const (
 // job is work that waits for another goroutine to do it. Its caller may be gone
 // when that happens, so what it sets may be read only after done.
 type job[W any] struct {
-	work  W
-	err   error
-	state atomic.Int32
-	done  chan struct{}
+	work    W
+	err     error
+	state   atomic.Int32
+	done    chan struct{} // has room for the one answer
+	timeout *time.Timer
 }
 
 // queue is jobs that wait for the goroutines that run them in batches.
@@ -38,6 +39,7 @@ type queue[W any] struct {
 	quit    chan struct{}
 	stopped chan struct{}
 	once    sync.Once
+	spare   spareJobs[W]
 }
 
 func newQueue[W any](what string, size int, wait time.Duration) *queue[W] {
@@ -49,45 +51,77 @@ func newQueue[W any](what string, size int, wait time.Duration) *queue[W] {
 // has begun runs to its end, and do then still waits for it. After
 // [grahak.CodeUnavailable], it may yet be done.
 func (q *queue[W]) do(ctx context.Context, work W) error {
-	j := &job[W]{work: work, done: make(chan struct{})}
 	select {
 	case <-q.quit:
 		return grahak.Unavailable("the storage is closing", retryQueue, nil)
 	default:
 	}
+	j := q.spare.job(work, q.wait)
 	select {
 	case q.jobs <- j:
 	default:
+		q.spare.put(j)
 		return grahak.Unavailable("too many "+q.what+" are waiting", retryQueue, nil)
 	}
-	return j.await(ctx, q.wait, q.stopped)
+	return q.spare.await(ctx, j, q.stopped)
 }
 
-// await returns the error of the job when it is done. It gives up after limit, and
-// when stopped is closed.
-func (j *job[W]) await(ctx context.Context, limit time.Duration, stopped <-chan struct{}) error {
-	timeout := time.NewTimer(limit)
-	defer timeout.Stop()
+// spareJobs has jobs that are done, for others to come: a job costs three allocations.
+type spareJobs[W any] struct{ pool sync.Pool }
+
+// job returns a job that is waited for as long as wait.
+func (s *spareJobs[W]) job(work W, wait time.Duration) *job[W] {
+	j, _ := s.pool.Get().(*job[W])
+	if j == nil {
+		j = &job[W]{done: make(chan struct{}, 1), timeout: time.NewTimer(wait)}
+	} else {
+		j.timeout.Reset(wait)
+	}
+	j.work = work
+	return j
+}
+
+// put takes a job back that no other goroutine has.
+func (s *spareJobs[W]) put(j *job[W]) {
+	j.timeout.Stop()
+	var none W
+	j.work, j.err = none, nil
+	j.state.Store(jobWaiting)
+	s.pool.Put(j)
+}
+
+// await returns the error of a job that waits, as [queue.do] does.
+func (s *spareJobs[W]) await(ctx context.Context, j *job[W], stopped <-chan struct{}) error {
+	answered, err := j.await(ctx, stopped)
+	if answered {
+		s.put(j)
+	}
+	return storageError(err)
+}
+
+// await returns the error of the job when it is done. It gives up when the time is
+// over, and when stopped is closed: then the job is not answered, and may yet run.
+func (j *job[W]) await(ctx context.Context, stopped <-chan struct{}) (answered bool, err error) {
 	cancelled := ctx.Done()
 	for {
 		select {
 		case <-j.done:
-			return storageError(j.err)
+			return true, j.err
 		case <-cancelled:
 			if j.state.CompareAndSwap(jobWaiting, jobAbandoned) {
-				return grahak.Unavailable("the caller went away before the storage began", retryQueue, ctx.Err())
+				return false, grahak.Unavailable("the caller went away before the storage began", retryQueue, ctx.Err())
 			}
 			cancelled = nil
-		case <-timeout.C:
+		case <-j.timeout.C:
 			j.state.CompareAndSwap(jobWaiting, jobAbandoned)
-			return grahak.Unavailable("the storage did not answer in time", retryStorage, nil)
+			return false, grahak.Unavailable("the storage did not answer in time", retryStorage, nil)
 		case <-stopped:
 			// What was taken was answered; what was not did not happen.
 			select {
 			case <-j.done:
-				return storageError(j.err)
+				return true, j.err
 			default:
-				return grahak.Unavailable("the storage is closed", retryQueue, nil)
+				return false, grahak.Unavailable("the storage is closed", retryQueue, nil)
 			}
 		}
 	}
@@ -132,7 +166,7 @@ func (q *queue[W]) work(batch []*job[W], process func([]*job[W])) {
 			process(started)
 		}
 		for _, j := range started {
-			close(j.done)
+			j.done <- struct{}{}
 		}
 		clear(batch)
 	}

@@ -59,9 +59,9 @@ type SQLite struct {
 	environment grahak.Environment
 	path        string
 	writer      *writer
-	lookUps     *queue[func(*sqliteConn) error] // of customers
-	vital       readers                         // for the short reads that requests and order depend on
-	readers     readers                         // for all other reads
+	lookUps     *queue[*sqliteLookUp] // of customers
+	vital       readers               // for the short reads that requests and order depend on
+	readers     readers               // for all other reads
 	tails       tails
 	checkpoints *checkpointer // nil where nothing is written
 	held        []*sqliteConn // every connection, to close
@@ -144,6 +144,9 @@ func (s *SQLite) open(ctx context.Context, cfg SQLiteConfig) error {
 	if err := writeConn.gatherLog(); err != nil {
 		return err
 	}
+	if err := checkpointConn.paceDatabase(); err != nil {
+		return err
+	}
 	s.checkpoints = newCheckpointer(checkpointConn, cfg.Logger)
 	s.writer = newWriter(writeConn, s.checkpoints, cfg)
 	if cfg.Beside {
@@ -187,7 +190,7 @@ func (s *SQLite) connectReaders(dsn func(cacheKiB int) string) ([]*sqliteConn, e
 
 // startLookUps begins to run look-ups of customers on the connections.
 func (s *SQLite) startLookUps(conns []*sqliteConn) {
-	s.lookUps = newQueue[func(*sqliteConn) error]("reads", lookUps, lookUpWait)
+	s.lookUps = newQueue[*sqliteLookUp]("reads", lookUps, lookUpWait)
 	for _, c := range conns {
 		s.lookUps.workers.Add(1)
 		go reader(s.lookUps, c)

@@ -14,7 +14,8 @@ import (
 type batch struct {
 	positions   map[grahak.MerchantID]int64 // of the last event
 	keyVersions map[grahak.MerchantID]int64
-	events      []any // arguments of insertEvents for those that are not written yet
+	events      []keptEvent // that are not written yet
+	args        []any          // of insertEvents
 }
 
 // reset empties b.
@@ -49,8 +50,17 @@ func (b *batch) addEvent(tx *sqliteConn, m grahak.MerchantID, e grahak.Event) er
 	if err != nil {
 		return err
 	}
-	b.events = append(b.events, string(m), position, string(e.ID), string(e.Type), e.Subject, e.Revision, changedFields(e), e.Actor, e.RequestID, e.At.UnixMicro())
+	b.events = append(b.events, keptEvent{merchant: string(m), Event: e, changed: changedFields(e), at: e.At.UnixMicro()})
+	b.events[len(b.events)-1].Position = position
 	return nil
+}
+
+// keptEvent is an event that is to be written.
+type keptEvent struct {
+	grahak.Event
+	merchant string
+	changed  any
+	at       int64 // microseconds since 1970 UTC
 }
 
 // eventArgs is how many arguments an event is.
@@ -82,8 +92,13 @@ var insertEvents = func() (queries [6]string) {
 func (b *batch) writeEvents(tx *sqliteConn) error {
 	rest := b.events
 	for i := len(insertEvents) - 1; i >= 0; i-- {
-		for n := eventArgs << i; len(rest) >= n; rest = rest[n:] {
-			if _, err := tx.exec(insertEvents[i], rest[:n]...); err != nil {
+		for n := 1 << i; len(rest) >= n; rest = rest[n:] {
+			b.args = b.args[:0]
+			for j := range rest[:n] {
+				e := &rest[j]
+				b.args = append(b.args, &e.merchant, &e.Position, (*string)(&e.ID), (*string)(&e.Type), &e.Subject, &e.Revision, e.changed, &e.Actor, &e.RequestID, &e.at)
+			}
+			if _, err := tx.exec(insertEvents[i], b.args...); err != nil {
 				return err
 			}
 		}

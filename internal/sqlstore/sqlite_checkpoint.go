@@ -7,6 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"modernc.org/libc"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // The write-ahead log is copied into the database after this many pages
@@ -137,4 +140,38 @@ func checkpoint(c *sqliteConn, mode string) (pages int, err error) {
 	var busy, copied int
 	err = c.queryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied)
 	return pages, err
+}
+
+// paceBytes is how much of the database a checkpoint writes before it waits for that to
+// be on the disk.
+const paceBytes = 1 << 20
+
+// pacer has what a checkpoint writes on the disk as it goes. At its end all of it would
+// stand in the disk's queue at once, and the commits of meanwhile would wait behind it.
+type pacer struct {
+	*ownMethods
+	written int
+}
+
+// paceDatabase has what c writes to the database, which is in checkpoints only, paced
+// from now on.
+func (c *sqliteConn) paceDatabase() error {
+	file, err := c.file(sqlite3.SQLITE_FCNTL_FILE_POINTER)
+	if err != nil {
+		return err
+	}
+	p := new(pacer)
+	if p.ownMethods, _, err = c.ownMethods(file, 0); err == nil {
+		p.table().FxWrite = p.known(transferMethod(p.write))
+	}
+	return err
+}
+
+func (p *pacer) write(tls *libc.TLS, file, from uintptr, n int32, offset sqlite3.Tsqlite3_int64) int32 {
+	rc := method[transferMethod](p.methods.FxWrite)(tls, file, from, n, offset)
+	if p.written += int(n); rc != sqlite3.SQLITE_OK || p.written < paceBytes {
+		return rc
+	}
+	p.written = 0
+	return method[syncMethod](p.methods.FxSync)(tls, file, sqlite3.SQLITE_SYNC_NORMAL)
 }

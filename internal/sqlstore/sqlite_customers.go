@@ -4,8 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io"
 	"slices"
+
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"grahak"
 )
@@ -37,36 +38,33 @@ func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 
 // Customer implements [grahak.CustomerStore].
 func (s *SQLite) Customer(ctx context.Context, m grahak.MerchantID, id grahak.CustomerID, reference grahak.Index) (grahak.CustomerRecord, error) {
-	var c grahak.CustomerRecord
-	err := s.lookUps.do(ctx, func(r *sqliteConn) error {
-		err := error(errCustomerNotFound)
-		if id != "" {
-			c, err = oneCustomer(r, customerByID, string(m), string(id))
-		}
-		if errors.Is(err, errCustomerNotFound) && reference != (grahak.Index{}) {
-			c, err = oneCustomer(r, customerByReference, string(m), reference[:])
-		}
-		return err
-	})
-	if err != nil {
+	l := &sqliteLookUp{merchant: m, id: id, reference: reference}
+	if err := s.lookUps.do(ctx, l); err != nil {
 		// The job may still run, so what it sets is not to be read.
 		return grahak.CustomerRecord{}, err
 	}
-	return c, nil
+	return l.found, nil
 }
 
-// oneCustomer returns the customer that query finds, or [errCustomerNotFound].
-func oneCustomer(r conn, query string, args ...any) (c grahak.CustomerRecord, err error) {
-	err = r.query(func(row row) error {
-		if c, err = scanCustomer(row); err == nil {
-			err = io.EOF
-		}
-		return err
-	}, query, args...)
-	if err == nil && c.ID == "" {
-		err = errCustomerNotFound
+// customer returns the customer that query finds, or [errCustomerNotFound].
+func (c *sqliteConn) customer(query string, args ...any) (found grahak.CustomerRecord, err error) {
+	s, err := c.prepare(query)
+	if err != nil {
+		return found, err
 	}
-	return c, err
+	if err := s.bind(args); err != nil {
+		return found, err
+	}
+	switch rc := sqlite3.Xsqlite3_step(c.tls, s.ptr); rc {
+	case sqlite3.SQLITE_ROW:
+		err = s.Scan((*string)(&found.ID), &found.Reference, &found.Email, &found.Mobile, &found.Sealed.Bytes, &found.Sealed.Version, &found.Revision, &found.CreatedAt, &found.UpdatedAt)
+	case sqlite3.SQLITE_DONE:
+		err = errCustomerNotFound
+	default:
+		err = c.fault(rc)
+	}
+	sqlite3.Xsqlite3_reset(c.tls, s.ptr)
+	return found, err
 }
 
 // UpdateCustomer implements [grahak.CustomerStore].

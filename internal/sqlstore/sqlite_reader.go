@@ -1,6 +1,11 @@
 package sqlstore
 
-import "time"
+import (
+	"errors"
+	"time"
+
+	"grahak"
+)
 
 const (
 	// lookUps is how many look-ups may wait.
@@ -11,16 +16,37 @@ const (
 	lookUpWait = 5 * time.Second
 )
 
+// sqliteLookUp is the look-up of a customer by id and, if there is none, by reference.
+type sqliteLookUp struct {
+	merchant  grahak.MerchantID
+	id        grahak.CustomerID // empty for none
+	reference grahak.Index      // zero for none
+	found     grahak.CustomerRecord
+}
+
+// run finds the customer, or returns [errCustomerNotFound].
+func (l *sqliteLookUp) run(c *sqliteConn) (err error) {
+	defer recovered(&err)
+	err = errCustomerNotFound
+	if l.id != "" {
+		l.found, err = c.customer(customerByID, string(l.merchant), string(l.id))
+	}
+	if errors.Is(err, errCustomerNotFound) && l.reference != (grahak.Index{}) {
+		l.found, err = c.customer(customerByReference, string(l.merchant), l.reference[:])
+	}
+	return err
+}
+
 // reader runs the look-ups of customers, which are many and short: those that
 // wait run back to back on one connection, in one transaction, because beginning
 // and ending one costs as much as a look-up does. It begins after each of them
 // was asked for, so each sees all that was committed before. Other reads have
 // connections of their own and do not hold these up.
-func reader(q *queue[func(*sqliteConn) error], c *sqliteConn) {
-	q.work(make([]*sqliteJob, 0, maxLookUps), func(jobs []*sqliteJob) {
+func reader(q *queue[*sqliteLookUp], c *sqliteConn) {
+	q.work(make([]*job[*sqliteLookUp], 0, maxLookUps), func(jobs []*job[*sqliteLookUp]) {
 		all := func() error {
 			for _, j := range jobs {
-				j.err = runJob(j, c)
+				j.err = j.work.run(c)
 			}
 			return nil
 		}

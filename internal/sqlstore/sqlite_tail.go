@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -169,18 +168,17 @@ func (s *SQLite) search(r conn, m grahak.MerchantID, value grahak.ShortIndex, fr
 		if id < from || id >= before {
 			continue
 		}
-		c, err := oneCustomer(r, customerByID, string(m), id)
-		if errors.Is(err, errCustomerNotFound) {
-			if i < len(found) {
-				return nil, fmt.Errorf("the look-up index of merchant %s has a customer %q who does not exist: it was altered", m, id)
-			}
-			continue
-		}
+		one, err := queryCustomers(r, customerByID, string(m), id)
 		if err != nil {
 			return nil, err
 		}
-		if c.Email == value || c.Mobile == value {
-			list = append(list, c)
+		if len(one) == 0 && i < len(found) {
+			return nil, fmt.Errorf("the look-up index of merchant %s has a customer %q who does not exist: it was altered", m, id)
+		}
+		for _, c := range one {
+			if c.Email == value || c.Mobile == value {
+				list = append(list, c)
+			}
 		}
 	}
 	return newestFirst(list, limit), nil

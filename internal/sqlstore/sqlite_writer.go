@@ -168,13 +168,16 @@ func asUnavailable(err error) error {
 // sqliteJob is work on a connection of SQLite.
 type sqliteJob = job[func(*sqliteConn) error]
 
-// runJob runs j and turns a panic into an error, so that a fault in one job
-// does not stop all others.
+// runJob runs j.
 func runJob(j *sqliteJob, c *sqliteConn) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
-		}
-	}()
+	defer recovered(&err)
 	return j.work(c)
+}
+
+// recovered, deferred, turns a panic into an error, so that a fault in one job does not
+// stop all others.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic in the storage: %v\n%s", p, debug.Stack())
+	}
 }
