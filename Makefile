@@ -38,6 +38,10 @@ fmt: ## Format the Go code.
 bench: ## Compare with an empty net/http handler (10 minutes); see bench/README.md.
 	go run ./bench
 
+.PHONY: pgo
+pgo: ## Profile the server anew for the compiler (2 minutes), which reads cmd/grahak/default.pgo.
+	go run ./bench -pgo -seconds 15
+
 .PHONY: bench-growth
 bench-growth: ## Compare 10 thousand with 10 million customers (25 minutes, 8 GB of disk); see bench/README.md.
 	go run ./bench -growth

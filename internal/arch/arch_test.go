@@ -102,7 +102,7 @@ var places = map[string]place{
 		tests:  true,
 	},
 	"grahak/internal/storetest": {ours: []string{"grahak"}, others: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}, tests: true},
-	"grahak/bench":              {others: []string{"golang.org/x/sys"}, ours: []string{"grahak", "grahak/internal/sqlstore", "grahak/internal/testkit/postgres"}, tests: true},
+	"grahak/bench":              {others: []string{"github.com/google/pprof", "golang.org/x/sys"}, ours: []string{"grahak", "grahak/internal/sqlstore", "grahak/internal/testkit/postgres"}, tests: true},
 	"grahak/internal/retries":   {tests: true},
 	"grahak/scripts/failures":   {denied: []string{"net/http", "database/sql"}},
 	"grahak/test/cli":           {tests: true},
