@@ -58,7 +58,7 @@ func (b *bench) writePGO(ctx context.Context, root string) (err error) {
 		return err
 	}
 	fmt.Fprintf(b.out, "\nWritten: %s (%d bytes)\n", pgoFile, out.Len())
-	return os.WriteFile(filepath.Join(root, pgoFile), out.Bytes(), 0o644) //nolint:gosec // It is source.
+	return os.WriteFile(filepath.Join(root, pgoFile), out.Bytes(), 0o644)
 }
 
 // readProfile returns a CPU profile without what it tells of the machine that it was

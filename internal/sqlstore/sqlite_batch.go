@@ -15,7 +15,7 @@ type batch struct {
 	positions   map[grahak.MerchantID]int64 // of the last event
 	keyVersions map[grahak.MerchantID]int64
 	events      []keptEvent // that are not written yet
-	args        []any          // of insertEvents
+	args        []any       // of insertEvents
 }
 
 // reset empties b.

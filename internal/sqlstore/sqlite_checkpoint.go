@@ -162,7 +162,7 @@ func (c *sqliteConn) paceDatabase() error {
 	}
 	p := new(pacer)
 	if p.ownMethods, _, err = c.ownMethods(file, 0); err == nil {
-		p.table().FxWrite = p.known(transferMethod(p.write))
+		p.table().FxWrite = known[transferMethod](p.ownMethods, p.write)
 	}
 	return err
 }

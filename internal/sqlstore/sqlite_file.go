@@ -88,8 +88,8 @@ func (m *ownMethods) table() *sqlite3.Tsqlite3_io_methods {
 	return at[sqlite3.Tsqlite3_io_methods](m.own)
 }
 
-// known returns what SQLite knows the function f as.
-func (m *ownMethods) known(f any) uintptr {
+// known returns what SQLite knows the function f as, which m keeps alive.
+func known[F any](m *ownMethods, f F) uintptr {
 	m.calls = append(m.calls, f)
-	return (*[2]uintptr)(unsafe.Pointer(&f))[1] //nolint:gosec // As in method.
+	return (*[2]uintptr)(unsafe.Pointer(&m.calls[len(m.calls)-1]))[1] //nolint:gosec // As in method.
 }

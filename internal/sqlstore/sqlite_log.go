@@ -39,11 +39,11 @@ func (c *sqliteConn) gatherLog() error {
 		return err
 	}
 	own := w.table()
-	own.FxWrite = w.known(transferMethod(w.write))
-	own.FxRead = w.known(transferMethod(w.read))
-	own.FxTruncate = w.known(truncateMethod(w.truncate))
-	own.FxSync = w.known(syncMethod(w.sync))
-	own.FxFileSize = w.known(sizeMethod(w.fileSize))
+	own.FxWrite = known[transferMethod](w.ownMethods, w.write)
+	own.FxRead = known[transferMethod](w.ownMethods, w.read)
+	own.FxTruncate = known[truncateMethod](w.ownMethods, w.truncate)
+	own.FxSync = known[syncMethod](w.ownMethods, w.sync)
+	own.FxFileSize = known[sizeMethod](w.ownMethods, w.fileSize)
 	c.log = w
 	return nil
 }
