@@ -392,18 +392,16 @@ func (b *bench) profileDashboard(ctx context.Context, g *grahak, v *visitor, pag
 	if err := os.MkdirAll(b.profile, 0o700); err != nil {
 		return err
 	}
-	var top string
 	var failed error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		top, failed = g.profile(ctx, filepath.Join(b.profile, "dashboard.pprof"), time.Duration(b.seconds)*time.Second)
+		_, failed = g.profile(ctx, filepath.Join(b.profile, "dashboard.pprof"), time.Duration(b.seconds)*time.Second)
 	}()
 	var err error
 	for i := 0; err == nil; i++ {
 		select {
 		case <-done:
-			fmt.Fprintf(b.out, "\nProfile of the dashboard:\n%s", top)
 			return failed
 		default:
 			_, err = v.open(ctx, pages[i%len(pages)])

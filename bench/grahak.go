@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/pprof/profile"
 )
 
 // grahak is a running `grahak serve` with its defaults but for the ports and
@@ -177,19 +179,14 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// profile takes a CPU profile of g for that long and returns its costliest
-// functions as text.
-func (g *grahak) profile(ctx context.Context, file string, d time.Duration) (string, error) {
+// profile takes a CPU profile of g for that long, and leaves it in the file.
+func (g *grahak) profile(ctx context.Context, file string, d time.Duration) (*profile.Profile, error) {
 	answer, err := send(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", g.ops, int(d.Seconds())), g.key, "")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := os.WriteFile(file, answer.Body, 0o600); err != nil {
-		return "", err
+		return nil, err
 	}
-	out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-nodecount=25", g.program, file).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go tool pprof: %w\n%s", err, out)
-	}
-	return string(out), nil
+	return profile.ParseData(answer.Body)
 }

@@ -99,7 +99,7 @@ func (b *bench) measureGrowth(ctx context.Context, h *heading) (_ any, err error
 			}
 		}
 		if b.profile != "" {
-			if _, err := b.profiled(ctx, large.grahak, kind.name, kind.target(&large)); err != nil {
+			if _, _, err := b.profiled(ctx, large.grahak, kind.name, kind.target(&large)); err != nil {
 				return nil, err
 			}
 		}

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/google/pprof/profile"
 )
 
 type options struct {
@@ -58,7 +60,7 @@ func main() {
 	flag.BoolVar(&o.publish, "publish", false, "also put the table and the plots into README.md, bench/README.md and docs/images")
 	flag.IntVar(&o.small, "small", 10_000, "how many `customers` the small store has")
 	flag.IntVar(&o.large, "large", 0, "how many `customers` the large store has, 10,000,000 with -growth unless given, otherwise 1,000,000; with -postgres, how many the table has at last")
-	flag.StringVar(&o.profile, "profile", "", "also profile Grahak under each kind of request, into this `folder`")
+	flag.StringVar(&o.profile, "profile", "", "keep the profiles of Grahak under each kind of request in this `folder`; take them with -growth and -postgres, too")
 	flag.BoolVar(&o.pgo, "pgo", false, "profile Grahak under each kind of request instead, into "+pgoFile+", which it is built with")
 	flag.BoolVar(&o.strict, "strict", false, "fail if a bar is not met")
 	plotFile := flag.String("scale", "", "only calculate: print the table of docs/scale.md, and write its plot into this `file`")
@@ -245,18 +247,32 @@ func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
 	if r.Memory, err = readMemory(b.grahak.pid()); err != nil {
 		return err
 	}
-	if b.profile != "" {
-		for _, t := range []target{create, get, update} {
-			if _, err := b.profiled(ctx, b.grahak, t.mode, t); err != nil {
-				return err
-			}
-		}
+	if err := b.measureSteps(ctx, r, get, create, update); err != nil {
+		return err
 	}
 	if r.Disk, err = b.grahak.stopAndWeigh(ctx); err != nil {
 		return err
 	}
 	r.StartMs, err = b.grahak.firstAnswers(ctx, id, starts)
 	return err
+}
+
+// measureSteps profiles Grahak under each kind of request.
+func (b *bench) measureSteps(ctx context.Context, r *report, kinds ...target) error {
+	if b.profile == "" {
+		b.profile = b.dir
+	}
+	r.Steps = make(map[string][]step)
+	for _, t := range kinds {
+		p, s, err := b.profiled(ctx, b.grahak, t.mode, t)
+		if err != nil {
+			return err
+		}
+		r.stepKinds = append(r.stepKinds, t.mode)
+		r.Steps[t.mode] = stepsOf(p, s.ServerCPU)
+	}
+	fmt.Fprintf(b.out, "\n%s", stepTable(r.stepKinds, r.Steps))
+	return nil
 }
 
 // startHandler starts the empty handler with an answer of Grahak's, makes sure
@@ -381,27 +397,24 @@ func (b *bench) checkTotal(ctx context.Context) error {
 	return nil
 }
 
-// profiled takes a CPU profile of g under load, and returns the file that it is in.
-func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) (string, error) {
+// profiled takes a CPU profile of g under load, which is left in the folder for
+// profiles.
+func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) (*profile.Profile, sample, error) {
 	if err := os.MkdirAll(b.profile, 0o700); err != nil {
-		return "", err
+		return nil, sample{}, err
 	}
 	l := load{connections: b.connections, threads: threads, duration: time.Duration(b.seconds) * time.Second}
 	file := filepath.Join(b.profile, strings.NewReplacer(",", "", " ", "-").Replace(name)+".pprof")
-	var top string
+	var p *profile.Profile
 	var failed error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		top, failed = g.profile(ctx, file, l.duration)
+		p, failed = g.profile(ctx, file, l.duration)
 	}()
-	_, err := b.wrk.measure(ctx, g, t, l)
+	s, err := b.wrk.measure(ctx, g, t, l)
 	<-done
-	if err := errors.Join(err, failed); err != nil {
-		return "", err
-	}
-	fmt.Fprintf(b.out, "\nProfile of %s:\n%s", name, top)
-	return file, nil
+	return p, s, errors.Join(err, failed)
 }
 
 // moduleRoot returns the folder of the go.mod above the working folder.

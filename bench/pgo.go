@@ -39,13 +39,13 @@ func (b *bench) writePGO(ctx context.Context, root string) (err error) {
 		{"list", target{mode: "get", path: "/customers?count=10"}},
 		{"search", target{mode: "get", path: "/customers?email_address=", file: made.references}},
 	} {
-		file, err := b.profiled(ctx, b.grahak, kind.name, kind.target)
+		p, _, err := b.profiled(ctx, b.grahak, kind.name, kind.target)
 		if err != nil {
 			return err
 		}
-		p, err := readProfile(file)
-		if err != nil {
-			return err
+		// It would tell of the machine that it was taken on.
+		for _, m := range p.Mapping {
+			m.File, m.BuildID = "", ""
 		}
 		all = append(all, p)
 	}
@@ -59,21 +59,4 @@ func (b *bench) writePGO(ctx context.Context, root string) (err error) {
 	}
 	fmt.Fprintf(b.out, "\nWritten: %s (%d bytes)\n", pgoFile, out.Len())
 	return os.WriteFile(filepath.Join(root, pgoFile), out.Bytes(), 0o644)
-}
-
-// readProfile returns a CPU profile without what it tells of the machine that it was
-// taken on.
-func readProfile(file string) (*profile.Profile, error) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	p, err := profile.ParseData(raw)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", filepath.Base(file), err)
-	}
-	for _, m := range p.Mapping {
-		m.File, m.BuildID = "", ""
-	}
-	return p, nil
 }

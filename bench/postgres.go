@@ -356,7 +356,7 @@ func (p *postgresBench) measureKinds(ctx context.Context) error {
 			p.report.Kinds = append(p.report.Kinds, k)
 		}
 		if p.profile != "" {
-			if _, err := p.profiled(ctx, p.grahak, "postgres "+kind.name, kind.target); err != nil {
+			if _, _, err := p.profiled(ctx, p.grahak, "postgres "+kind.name, kind.target); err != nil {
 				return err
 			}
 		}

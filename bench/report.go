@@ -17,7 +17,7 @@ const (
 	barUpdate = 0.40  // of the empty handler's rate
 	barTail   = 4     // p99 of a create in p50s, at most
 	barAlone  = 2     // p50 of a create on one connection in p50s of the storage, at most
-	barMemory = 128   // MB, at most
+	barMemory = 192   // MB, at most
 	barStart  = 200   // ms, at most
 	barLag    = 1_000 // ms, at most
 	barKeyed  = 1.5   // of the time of a create without an idempotency key, at most
@@ -106,10 +106,13 @@ type report struct {
 	Comparisons []*comparison    `json:"comparisons"`
 	Keyed       *keyedComparison `json:"create_with_idempotency_key,omitempty"`
 	Alone       *aloneComparison `json:"create_one_connection,omitempty"`
-	Floor       floorResult      `json:"storage_floor"`
-	Memory      memory           `json:"memory"`
-	StartMs     []float64        `json:"start_ms"`
-	Disk        disk             `json:"disk"`
+	// Steps are what the parts of a request cost, by kinds of requests.
+	Steps     map[string][]step `json:"steps"`
+	stepKinds []string
+	Floor     floorResult `json:"storage_floor"`
+	Memory    memory      `json:"memory"`
+	StartMs   []float64   `json:"start_ms"`
+	Disk      disk        `json:"disk"`
 }
 
 // strict returns an error that names the bars that were not met.

@@ -114,5 +114,9 @@ func (r *report) table() string {
 			of(func(p pair) float64 { return p.Empty.ServerCPU }), of(func(p pair) float64 { return p.Grahak.ServerCPU }),
 			of(func(p pair) float64 { return p.Grahak.P50 }), of(func(p pair) float64 { return p.Grahak.P99 }))
 	}
-	return b.String() + "\n" + r.barTable()
+	b.WriteString("\n" + r.barTable())
+	if f := r.Floor; f.Rate > 0 {
+		fmt.Fprintf(&b, "\nStorage floor: %.0f creates a second, %.1f for each commit, %.0f µs of processor time each.\n", f.Rate, f.Batch, f.CPU)
+	}
+	return b.String() + "\n" + stepTable(r.stepKinds, r.Steps)
 }
