@@ -10,7 +10,7 @@ import (
 )
 
 // maxTailKeys bounds how many look-up keys are remembered of all tails, which is
-// some 5 MB. The ordering pass leaves a tail of a thousand or two.
+// some 5 MB, and how many tails. The ordering pass leaves a tail of a thousand or two.
 const maxTailKeys = 1 << 16
 
 // tails remembers what reads have found in the events behind the chains' heads, so
@@ -119,8 +119,8 @@ func above(keys []tailKey, position int64) int {
 func (t *tails) tail(m grahak.MerchantID) *tail {
 	of := t.of[m]
 	if of == nil {
-		if t.of == nil {
-			t.of = make(map[grahak.MerchantID]*tail)
+		if t.of == nil || len(t.of) >= t.most {
+			t.of, t.keys = make(map[grahak.MerchantID]*tail), 0
 		}
 		of = &tail{}
 		t.of[m] = of
