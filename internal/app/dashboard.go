@@ -123,6 +123,10 @@ func (s *Server) makeLoginLink(ctx context.Context) {
 type besides struct{ api, pages web.Edge }
 
 func (b besides) of(x *web.Exchange) web.Edge {
+	// To write the path as it was escaped costs more than to see that it is another.
+	if !strings.HasPrefix(x.Request.URL.Path, strings.TrimSuffix(DashboardPath, "/")) {
+		return b.api
+	}
 	if path := x.Request.URL.EscapedPath(); strings.HasPrefix(path, DashboardPath) || path+"/" == DashboardPath {
 		return b.pages
 	}

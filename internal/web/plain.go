@@ -176,12 +176,69 @@ func (l plainListener) Accept() (net.Conn, error) {
 	return known, nil
 }
 
-// plainConn is an open connection.
+// plainConn is an open connection. Like those of [net.Conn] its methods may be called by
+// several goroutines, but for Read, Write and what sets their deadlines, each of which is
+// one goroutine's.
 type plainConn struct {
 	net.Conn
 	server *PlainServer
 	remote string
 	unread atomic.Bool // the body of the request that is answered was not read to its end
+
+	reads, writes lazyDeadline
+}
+
+// lazyDeadline is a deadline that is set when it is needed: a request has three, and for
+// most of them nobody ever waits.
+type lazyDeadline struct{ wanted, set time.Time }
+
+// deadlineStep is how much earlier than it was asked for a deadline may be.
+const deadlineStep = time.Second
+
+// apply has set set the deadline, unless the one that is set will do.
+func (d *lazyDeadline) apply(set func(time.Time) error) error {
+	if later := d.wanted.Sub(d.set); later >= 0 && later < deadlineStep {
+		return nil
+	}
+	if err := set(d.wanted); err != nil {
+		return err
+	}
+	d.set = d.wanted
+	return nil
+}
+
+// SetReadDeadline implements [net.Conn], for reads that begin later.
+func (c *plainConn) SetReadDeadline(t time.Time) error {
+	c.reads.wanted = t
+	return nil
+}
+
+// SetWriteDeadline implements [net.Conn], for writes that begin later.
+func (c *plainConn) SetWriteDeadline(t time.Time) error {
+	c.writes.wanted = t
+	return nil
+}
+
+// SetDeadline implements [net.Conn], for reads and writes that begin later.
+func (c *plainConn) SetDeadline(t time.Time) error {
+	c.reads.wanted, c.writes.wanted = t, t
+	return nil
+}
+
+// Read implements [net.Conn].
+func (c *plainConn) Read(p []byte) (int, error) {
+	if err := c.reads.apply(c.Conn.SetReadDeadline); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+// Write implements [net.Conn].
+func (c *plainConn) Write(p []byte) (int, error) {
+	if err := c.writes.apply(c.Conn.SetWriteDeadline); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 // How long, and for how many bytes, the end of a connection waits for a client that is
@@ -421,12 +478,21 @@ func methodName(method []byte) string {
 }
 
 // readURL makes the request's URL, and reports whether there is one. It is that of
-// [url.ParseRequestURI], which a target of plain characters need not pass.
+// [url.ParseRequestURI], which a target of plain and escaped characters need not pass.
 func (r *plainRequest) readURL(req *http.Request) bool {
 	target := req.RequestURI
-	if plainTarget(target) {
+	if plain, escaped := plainTarget(target); plain {
 		path, query, more := strings.Cut(target, "?")
 		r.url = url.URL{Path: path, RawQuery: query, ForceQuery: more && query == ""}
+		if escaped {
+			var err error
+			if r.url.Path, err = url.PathUnescape(path); err != nil {
+				return false
+			}
+			if r.url.EscapedPath() != path {
+				r.url.RawPath = path
+			}
+		}
 		req.URL = &r.url
 		return true
 	}
@@ -449,22 +515,24 @@ func (r *plainRequest) readURL(req *http.Request) bool {
 	return true
 }
 
-// plainTarget reports whether target is a path, and perhaps a query, that needs no
-// decoding.
-func plainTarget(target string) bool {
+// plainTarget reports whether target is a path, and perhaps a query, of characters that
+// stand for themselves, and whether there are escaped ones in the path.
+func plainTarget(target string) (plain, escaped bool) {
 	if len(target) < 2 || target[0] != '/' || target[1] == '/' {
-		return false
+		return false, false
 	}
 	for i := range len(target) {
 		switch c := target[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '/', c == '-', c == '_', c == '.', c == '~':
+		case c == '%':
+			escaped = true
 		case c == '?':
-			return true
+			return true, escaped
 		default:
-			return false
+			return false, false
 		}
 	}
-	return true
+	return true, escaped
 }
 
 // Read implements [io.Reader] for the body of the request.
