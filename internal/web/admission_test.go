@@ -125,7 +125,7 @@ func TestAdmissionOfSlowBodies(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, start starter) {
 		g := newGate()
-		reading := make(chan struct{})
+		reading := make(chan struct{}, 1)
 		serve := func(x *web.Exchange) error {
 			if x.Request.Header.Get("Slow") != "" {
 				x.Request.Body = signalReader{x.Request.Body, reading}
