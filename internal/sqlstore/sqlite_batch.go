@@ -50,8 +50,8 @@ func (b *batch) addEvent(tx *sqliteConn, m grahak.MerchantID, e grahak.Event) er
 	if err != nil {
 		return err
 	}
+	e.Position = position
 	b.events = append(b.events, keptEvent{merchant: string(m), Event: e, changed: changedFields(e), at: e.At.UnixMicro()})
-	b.events[len(b.events)-1].Position = position
 	return nil
 }
 

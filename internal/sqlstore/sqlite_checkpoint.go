@@ -156,12 +156,9 @@ type pacer struct {
 // paceDatabase has what c writes to the database, which is in checkpoints only, paced
 // from now on.
 func (c *sqliteConn) paceDatabase() error {
-	file, err := c.file(sqlite3.SQLITE_FCNTL_FILE_POINTER)
-	if err != nil {
-		return err
-	}
 	p := new(pacer)
-	if p.ownMethods, _, err = c.ownMethods(file, 0); err == nil {
+	var err error
+	if p.ownMethods, _, err = c.ownMethods(sqlite3.SQLITE_FCNTL_FILE_POINTER, 0); err == nil {
 		p.table().FxWrite = known[transferMethod](p.ownMethods, p.write)
 	}
 	return err

@@ -432,6 +432,12 @@ func (c *sqliteConn) queryRow(query string, args ...any) row { return firstRow{c
 
 // query implements [conn].
 func (c *sqliteConn) query(scan func(row) error, query string, args ...any) error {
+	return c.each(func(s *statement) error { return scan(s) }, query, args...)
+}
+
+// each is query for a scan that knows the engine's rows: what that reads into need not be
+// allocated.
+func (c *sqliteConn) each(scan func(*statement) error, query string, args ...any) error {
 	s, err := c.prepare(query)
 	if err != nil {
 		return err

@@ -4,9 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"slices"
-
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"grahak"
 )
@@ -48,22 +47,16 @@ func (s *SQLite) Customer(ctx context.Context, m grahak.MerchantID, id grahak.Cu
 
 // customer returns the customer that query finds, or [errCustomerNotFound].
 func (c *sqliteConn) customer(query string, args ...any) (found grahak.CustomerRecord, err error) {
-	s, err := c.prepare(query)
-	if err != nil {
-		return found, err
-	}
-	if err := s.bind(args); err != nil {
-		return found, err
-	}
-	switch rc := sqlite3.Xsqlite3_step(c.tls, s.ptr); rc {
-	case sqlite3.SQLITE_ROW:
-		err = s.Scan((*string)(&found.ID), &found.Reference, &found.Email, &found.Mobile, &found.Sealed.Bytes, &found.Sealed.Version, &found.Revision, &found.CreatedAt, &found.UpdatedAt)
-	case sqlite3.SQLITE_DONE:
+	err = c.each(func(s *statement) error {
+		err := s.Scan((*string)(&found.ID), &found.Reference, &found.Email, &found.Mobile, &found.Sealed.Bytes, &found.Sealed.Version, &found.Revision, &found.CreatedAt, &found.UpdatedAt)
+		if err == nil {
+			err = io.EOF
+		}
+		return err
+	}, query, args...)
+	if err == nil && found.ID == "" {
 		err = errCustomerNotFound
-	default:
-		err = c.fault(rc)
 	}
-	sqlite3.Xsqlite3_reset(c.tls, s.ptr)
 	return found, err
 }
 
@@ -182,6 +175,15 @@ func chainTotal(r conn, m grahak.MerchantID) (position, customers int64, err err
 		return 0, 0, nil
 	}
 	return position, customers, err
+}
+
+// chainAndLast is [chainTotal] with the position of the last event, which is that of the
+// head if all are in the chain.
+func chainAndLast(r conn, m grahak.MerchantID) (head, last, customers int64, err error) {
+	if head, customers, err = chainTotal(r, m); err == nil {
+		last, err = lastPosition(r, m)
+	}
+	return head, last, customers, err
 }
 
 // unused returns [errIdempotencyKeyUsed] if there is a record of the idempotency

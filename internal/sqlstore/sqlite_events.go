@@ -64,11 +64,7 @@ func (s *SQLite) Beat(_ context.Context, self grahak.NodeID, _ []grahak.NodeID) 
 
 // ordered implements [engine].
 func (s *SQLite) ordered(tx conn, m grahak.MerchantID) (bool, error) {
-	head, _, err := chainTotal(tx, m)
-	if err != nil {
-		return false, err
-	}
-	last, err := lastPosition(tx, m)
+	head, last, _, err := chainAndLast(tx, m)
 	return last == head, err
 }
 

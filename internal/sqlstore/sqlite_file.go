@@ -69,9 +69,13 @@ type ownMethods struct {
 	calls   []any   // the functions in own, which would not be alive for SQLite's sake
 }
 
-// ownMethods has a file of c use a copy of its methods from now on, which is freed with
-// c, as are the bytes of SQLite's memory that come with it.
-func (c *sqliteConn) ownMethods(file uintptr, bytes int) (m *ownMethods, memory uintptr, err error) {
+// ownMethods has the file that a file control tells of use a copy of its methods from now
+// on, which is freed with c, as are the bytes of SQLite's memory that come with it.
+func (c *sqliteConn) ownMethods(control int32, bytes int) (m *ownMethods, memory uintptr, err error) {
+	file, err := c.file(control)
+	if err != nil {
+		return nil, 0, err
+	}
 	m = &ownMethods{file: file, methods: methodsOf(file)}
 	const size = unsafe.Sizeof(sqlite3.Tsqlite3_io_methods{})
 	if m.own = libc.Xmalloc(c.tls, libc.Tsize_t(size)+libc.Tsize_t(bytes)); m.own == 0 {

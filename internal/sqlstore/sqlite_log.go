@@ -30,12 +30,9 @@ type logWriter struct {
 
 // gatherLog has commits of c, which are durable, gathered from now on.
 func (c *sqliteConn) gatherLog() error {
-	file, err := c.file(sqlite3.SQLITE_FCNTL_JOURNAL_POINTER)
-	if err != nil {
-		return err
-	}
 	w := new(logWriter)
-	if w.ownMethods, w.buffer, err = c.ownMethods(file, logBuffer); err != nil {
+	var err error
+	if w.ownMethods, w.buffer, err = c.ownMethods(sqlite3.SQLITE_FCNTL_JOURNAL_POINTER, logBuffer); err != nil {
 		return err
 	}
 	own := w.table()

@@ -131,11 +131,7 @@ func (t *tails) tail(m grahak.MerchantID) *tail {
 // total implements [engine]: the chain counts up to its head, and the rest is
 // counted.
 func (s *SQLite) total(r conn, m grahak.MerchantID) (int64, error) {
-	head, customers, err := chainTotal(r, m)
-	if err != nil {
-		return 0, err
-	}
-	last, err := lastPosition(r, m)
+	head, last, customers, err := chainAndLast(r, m)
 	if err != nil || last == head {
 		return customers, err
 	}
@@ -188,11 +184,7 @@ func (s *SQLite) search(r conn, m grahak.MerchantID, value grahak.ShortIndex, fr
 // searchTail returns the ids of the customers who had value, and may have it no more,
 // after an event that is not in the chain.
 func (s *SQLite) searchTail(r conn, m grahak.MerchantID, value grahak.ShortIndex) ([]string, error) {
-	head, _, err := chainTotal(r, m)
-	if err != nil {
-		return nil, err
-	}
-	last, err := lastPosition(r, m)
+	head, last, _, err := chainAndLast(r, m)
 	if err != nil || last == head {
 		return nil, err
 	}
