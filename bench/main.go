@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -259,19 +260,14 @@ func (b *bench) measureServers(ctx context.Context, r *report) (err error) {
 
 // measureSteps profiles Grahak under each kind of request.
 func (b *bench) measureSteps(ctx context.Context, r *report, kinds ...target) error {
-	if b.profile == "" {
-		b.profile = b.dir
-	}
-	r.Steps = make(map[string][]step)
 	for _, t := range kinds {
 		p, s, err := b.profiled(ctx, b.grahak, t.mode, t)
 		if err != nil {
 			return err
 		}
-		r.stepKinds = append(r.stepKinds, t.mode)
-		r.Steps[t.mode] = stepsOf(p, s.ServerCPU)
+		r.Steps = append(r.Steps, request{Kind: t.mode, Steps: stepsOf(p, s.ServerCPU)})
 	}
-	fmt.Fprintf(b.out, "\n%s", stepTable(r.stepKinds, r.Steps))
+	fmt.Fprintf(b.out, "\n%s", stepTable(r.Steps))
 	return nil
 }
 
@@ -398,13 +394,14 @@ func (b *bench) checkTotal(ctx context.Context) error {
 }
 
 // profiled takes a CPU profile of g under load, which is left in the folder for
-// profiles.
+// profiles, or else in that of the run.
 func (b *bench) profiled(ctx context.Context, g *grahak, name string, t target) (*profile.Profile, sample, error) {
-	if err := os.MkdirAll(b.profile, 0o700); err != nil {
+	folder := cmp.Or(b.profile, b.dir)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, sample{}, err
 	}
 	l := load{connections: b.connections, threads: threads, duration: time.Duration(b.seconds) * time.Second}
-	file := filepath.Join(b.profile, strings.NewReplacer(",", "", " ", "-").Replace(name)+".pprof")
+	file := filepath.Join(folder, strings.NewReplacer(",", "", " ", "-").Replace(name)+".pprof")
 	var p *profile.Profile
 	var failed error
 	done := make(chan struct{})

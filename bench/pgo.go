@@ -26,7 +26,6 @@ func (b *bench) writePGO(ctx context.Context, root string) (err error) {
 	if err != nil {
 		return err
 	}
-	b.profile = b.dir
 	var all []*profile.Profile
 	for _, kind := range []struct {
 		name string

@@ -106,13 +106,12 @@ type report struct {
 	Comparisons []*comparison    `json:"comparisons"`
 	Keyed       *keyedComparison `json:"create_with_idempotency_key,omitempty"`
 	Alone       *aloneComparison `json:"create_one_connection,omitempty"`
-	// Steps are what the parts of a request cost, by kinds of requests.
-	Steps     map[string][]step `json:"steps"`
-	stepKinds []string
-	Floor     floorResult `json:"storage_floor"`
-	Memory    memory      `json:"memory"`
-	StartMs   []float64   `json:"start_ms"`
-	Disk      disk        `json:"disk"`
+	// Steps are what the parts of each kind of request cost.
+	Steps   []request   `json:"steps"`
+	Floor   floorResult `json:"storage_floor"`
+	Memory  memory      `json:"memory"`
+	StartMs []float64   `json:"start_ms"`
+	Disk    disk        `json:"disk"`
 }
 
 // strict returns an error that names the bars that were not met.

@@ -118,5 +118,5 @@ func (r *report) table() string {
 	if f := r.Floor; f.Rate > 0 {
 		fmt.Fprintf(&b, "\nStorage floor: %.0f creates a second, %.1f for each commit, %.0f µs of processor time each.\n", f.Rate, f.Batch, f.CPU)
 	}
-	return b.String() + "\n" + stepTable(r.stepKinds, r.Steps)
+	return b.String() + "\n" + stepTable(r.Steps)
 }

@@ -14,6 +14,12 @@ type step struct {
 	Micros float64 `json:"us_per_request"` // of the server's processor time
 }
 
+// request is what one of a kind costs.
+type request struct {
+	Kind  string `json:"kind"`
+	Steps []step `json:"steps"`
+}
+
 // steps are the parts of a request, and how they are told in a profile: the first whose
 // pattern fits a stack, from the innermost function to the outermost.
 var steps = []struct {
@@ -70,14 +76,18 @@ func stepsOf(p *profile.Profile, micros float64) []step {
 }
 
 // stepTable returns the steps of several kinds of requests as a table.
-func stepTable(kinds []string, of map[string][]step) string {
+func stepTable(requests []request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| µs of the server's processors | %s |\n|---|%s\n", strings.Join(kinds, " | "), strings.Repeat("---:|", len(kinds)))
-	sums := make([]float64, len(kinds))
+	b.WriteString("| µs of the server's processors |")
+	for _, r := range requests {
+		b.WriteString(" " + r.Kind + " |")
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---:|", len(requests)) + "\n")
+	sums := make([]float64, len(requests))
 	for i, known := range steps {
 		b.WriteString("| " + known.name + " |")
-		for k, kind := range kinds {
-			micros := of[kind][i].Micros
+		for k, r := range requests {
+			micros := r.Steps[i].Micros
 			sums[k] += micros
 			fmt.Fprintf(&b, " %.1f |", micros)
 		}
