@@ -49,6 +49,8 @@ type tx interface {
 	lockKeys(m grahak.MerchantID) error
 	// rotated is told that the merchant's key gets another version.
 	rotated(m grahak.MerchantID)
+	// unfound is told that the merchant's customer has lost the value of an index.
+	unfound(m grahak.MerchantID, value []byte, id grahak.CustomerID)
 }
 
 // row is one row of a result.

@@ -72,6 +72,28 @@ func TestDiskFull(t *testing.T) {
 	wantWritten(t, MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path}), written...)
 }
 
+// TestUndoneWriteIsNotFound undoes a create when all of it but its event has been
+// written, and then puts others in order: nothing of it comes back.
+func TestUndoneWriteIsNotFound(t *testing.T) {
+	s := MustOpenAcme(t, sqlstore.SQLiteConfig{})
+	MustCreate(t, s, 0, 3)
+	MustOrderAll(t, s, acme, 100)
+	MustLimitPages(t, s, 0)
+	undone := record(3, 100)
+	e := created(undone)
+	e.Actor = strings.Repeat("a", 100_000)
+	wantCode(t, "a create on a full disk", s.CreateCustomer(t.Context(), acme, undone, e, nil), grahak.CodeUnavailable)
+	MustLimitPages(t, s, 1000)
+	MustCreate(t, s, 4, 6)
+	MustOrderAll(t, s, acme, 100)
+	for n, want := range []int{1, 1, 1, 0, 1, 1} {
+		list, _, err := s.FindCustomers(t.Context(), acme, grahak.CustomerIndex{Mobile: record(n, 100).Mobile}, grahak.CustomerRange{}, 2)
+		if err != nil || len(list) != want {
+			t.Errorf("customer %d: %d found (%v), want %d", n, len(list), err, want)
+		}
+	}
+}
+
 func wantSound(t testing.TB, s *sqlstore.SQLite) {
 	t.Helper()
 	found, err := s.Check(t.Context())

@@ -482,7 +482,7 @@ func indexesOf(tx conn, m grahak.MerchantID, id grahak.CustomerID) (x indexes, e
 // replace takes the indexes that c, the customer as it is from now on, does not
 // have out of the look-up index, and returns the keys of those that it has and
 // the look-up index has not.
-func (x indexes) replace(tx conn, m grahak.MerchantID, c grahak.CustomerRecord) (added [][]byte, err error) {
+func (x indexes) replace(tx tx, m grahak.MerchantID, c grahak.CustomerRecord) (added [][]byte, err error) {
 	for _, value := range []struct {
 		was []byte
 		is  grahak.ShortIndex
@@ -491,6 +491,7 @@ func (x indexes) replace(tx conn, m grahak.MerchantID, c grahak.CustomerRecord) 
 			continue
 		}
 		if value.was != nil {
+			tx.unfound(m, value.was, c.ID)
 			if err := removeKey(tx, m, lookupKey(value.was, string(c.ID))); err != nil {
 				return nil, err
 			}

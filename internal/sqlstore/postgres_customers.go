@@ -385,6 +385,9 @@ func (c *postgresConn) lockKeys(m grahak.MerchantID) error {
 // rotated implements [tx]: nothing is remembered.
 func (c *postgresConn) rotated(grahak.MerchantID) {}
 
+// unfound implements [tx].
+func (c *postgresConn) unfound(grahak.MerchantID, []byte, grahak.CustomerID) {}
+
 // inRevisionOrder puts the events of each customer among list in the order of its
 // revisions: clocks of different nodes may differ, and ids with them.
 func inRevisionOrder(list []grahak.Event) {

@@ -55,6 +55,14 @@ func (b *batch) addEvent(tx *sqliteConn, m grahak.MerchantID, e grahak.Event) er
 	return nil
 }
 
+// addFound is addEvent for an event that made c, or gave it other values to be found by.
+func (b *batch) addFound(tx *sqliteConn, m grahak.MerchantID, e grahak.Event, c *grahak.CustomerRecord) error {
+	if err := b.addEvent(tx, m, e); err != nil {
+		return err
+	}
+	return tx.pending.add(tx, m, b.positions[m], c)
+}
+
 // keptEvent is an event that is to be written.
 type keptEvent struct {
 	grahak.Event
@@ -152,6 +160,11 @@ func (tx *sqliteConn) lockKeys(grahak.MerchantID) error { return nil }
 
 // rotated implements [tx].
 func (tx *sqliteConn) rotated(m grahak.MerchantID) { delete(tx.batch.keyVersions, m) }
+
+// unfound implements [tx].
+func (tx *sqliteConn) unfound(m grahak.MerchantID, value []byte, id grahak.CustomerID) {
+	tx.pending.remove(m, value, id)
+}
 
 // flush writes what is owed before the transaction is committed: events, and which
 // merchants have some to put in order.

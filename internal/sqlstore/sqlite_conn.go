@@ -33,8 +33,9 @@ type sqliteConn struct {
 	tls        *libc.TLS
 	db         uintptr // 0 when closed
 	statements map[string]*statement
-	batch      batch      // what the transaction that runs has made so far; the writer's only
-	log        *logWriter // the writer's only
+	batch      batch       // what the transaction that runs has made so far; the writer's only
+	pending    pendingKeys // the writer's only
+	log        *logWriter  // the writer's only
 	owned      []*ownMethods
 }
 

@@ -28,7 +28,7 @@ func (s *SQLite) CreateCustomer(ctx context.Context, m grahak.MerchantID, c grah
 		if n == 0 {
 			return grahak.Errorf(grahak.CodeDuplicateReference, "A customer with this reference exists.")
 		}
-		if err := tx.batch.addEvent(tx, m, e); err != nil {
+		if err := tx.batch.addFound(tx, m, e, &c); err != nil {
 			return err
 		}
 		return insertBesides(tx, m, b)
@@ -113,11 +113,12 @@ func (tx *sqliteConn) updateCustomer(m grahak.MerchantID, c grahak.CustomerRecor
 	if err != nil {
 		return false, err
 	}
+	if found {
+		return true, tx.batch.addFound(tx, m, e, &c)
+	}
 	// But not those of a customer that had none or was folded otherwise.
-	if !found {
-		if err := addKeys(tx, m, added); err != nil {
-			return false, err
-		}
+	if err := addKeys(tx, m, added); err != nil {
+		return false, err
 	}
 	return true, tx.batch.addEvent(tx, m, e)
 }

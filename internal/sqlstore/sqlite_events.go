@@ -110,7 +110,10 @@ func (s *SQLite) Order(ctx context.Context, m grahak.MerchantID, segment grahak.
 			if err := insertSegment(tx, m, segment); err != nil {
 				return err
 			}
-			changed, err := changedKeys(tx, m, segment.First, head.Position)
+			changed, known, err := tx.pending.take(tx, m, segment.First, head.Position)
+			if err == nil && !known {
+				changed, err = changedKeys(tx, m, segment.First, head.Position)
+			}
 			if err != nil {
 				return err
 			}

@@ -66,6 +66,7 @@ func (s *SQLite) ImportCustomers(ctx context.Context, m grahak.MerchantID, step 
 				return err
 			}
 			tx.batch.events = tx.batch.events[:0]
+			tx.pending.forget()
 			if delete(tx.batch.positions, m); known {
 				tx.batch.positions[m] = position
 			}
@@ -93,7 +94,7 @@ func (tx *sqliteConn) importStep(m grahak.MerchantID, step grahak.ImportStep) (b
 		}
 	}
 	for _, w := range step.Created {
-		if err := tx.batch.addEvent(tx, m, w.Event); err != nil {
+		if err := tx.batch.addFound(tx, m, w.Event, &w.Customer); err != nil {
 			return false, err
 		}
 	}

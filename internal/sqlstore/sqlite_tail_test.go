@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -14,18 +16,18 @@ import (
 )
 
 // TestSearchBehindTheChain searches and counts, in a random order, among writes of
-// two stores on one file and passes that put some of the events in order. One of the
-// stores may remember next to nothing.
+// one or two stores on one file and passes that put some of the events in order. One of
+// the stores may remember next to nothing.
 func TestSearchBehindTheChain(t *testing.T) {
 	t.Parallel()
 	s := MustOpen(t, sqlstore.SQLiteConfig{})
 	other := MustOpen(t, sqlstore.SQLiteConfig{Path: s.Path()})
 	other.SetMostTailKeys(5)
-	stores := []*sqlstore.SQLite{s, other}
-	drawStore := func(rt *rapid.T) *sqlstore.SQLite { return stores[rapid.IntRange(0, 1).Draw(rt, "store")] }
 	round := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		round++
+		stores := rapid.SampledFrom([][]*sqlstore.SQLite{{s}, {other}, {s, other}}).Draw(rt, "stores")
+		drawStore := func(rt *rapid.T) *sqlstore.SQLite { return rapid.SampledFrom(stores).Draw(rt, "store") }
 		m := grahak.MerchantID(fmt.Sprintf("m-%d", round))
 		if err := createMerchant(t.Context(), s, m); err != nil {
 			rt.Fatal(err)
@@ -120,6 +122,36 @@ func TestSearchBehindTheChain(t *testing.T) {
 		// What is behind the chain's head is known to both from here on.
 		check(rt)
 	})
+}
+
+// TestOrderLooksNobodyUp puts events of a store's own in order without a look at their
+// customers.
+func TestOrderLooksNobodyUp(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "grahak.db")
+	before := MustOpenAcme(t, sqlstore.SQLiteConfig{Path: path})
+	MustOrderAll(t, before, acme, 10)
+	MustClose(t, before)
+	s := MustOpen(t, sqlstore.SQLiteConfig{Path: path})
+	MustCreate(t, s, 0, 20)
+	c := record(7, 100)
+	c.Revision, c.Mobile[0] = 2, 0xff
+	e := grahak.Event{ID: "evt_update", Type: grahak.EventCustomerUpdated, Subject: string(c.ID), Revision: 2, Changed: []grahak.Field{grahak.FieldMobileNumber}, Actor: "key_0", At: c.UpdatedAt}
+	if done, err := s.UpdateCustomer(t.Context(), acme, c, e, nil); err != nil || !done {
+		t.Fatal(done, err)
+	}
+	MustOrderAll(t, s, acme, 10)
+	for _, query := range s.Statements() {
+		if strings.Contains(query, "JOIN customers") {
+			t.Errorf("customers were looked up: %s", query)
+		}
+	}
+	for value, want := range map[grahak.ShortIndex]int{c.Mobile: 1, record(7, 100).Mobile: 0, record(8, 100).Mobile: 1} {
+		list, _, err := s.FindCustomers(t.Context(), acme, grahak.CustomerIndex{Mobile: value}, grahak.CustomerRange{}, 2)
+		if err != nil || len(list) != want {
+			t.Errorf("%d are found under %x (%v), want %d", len(list), value, err, want)
+		}
+	}
 }
 
 // TestSearchAmongWrites searches from several callers for customers that they make,

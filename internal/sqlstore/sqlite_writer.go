@@ -154,7 +154,10 @@ func (w *writer) begin() (err error) {
 // undoes the whole transaction by itself after some errors, and the statement
 // after that would be committed on its own. So no statement follows an error
 // but this one, whose own error then only says that nothing was left to undo.
-func (w *writer) rollback() { _, _ = w.conn.exec("ROLLBACK") }
+func (w *writer) rollback() {
+	w.conn.pending.forget()
+	_, _ = w.conn.exec("ROLLBACK")
+}
 
 // asUnavailable makes a failed BEGIN or COMMIT an outage whatever its code:
 // the writes in it are not on disk, and may be tried again.
