@@ -34,7 +34,7 @@ var steps = []struct {
 	{"writer: events", regexp.MustCompile(`\(\*batch\)\.writeEvents .*\(\*writer\)`)},
 	{"writer: customers", regexp.MustCompile(`\(\*SQLite\)\.(Create|Update)Customer\..*\(\*writer\)`)},
 	{"writer: the rest", regexp.MustCompile(`\(\*writer\)`)},
-	{"looking up", regexp.MustCompile(`sqlstore\.reader|sqliteLookUp|startLookUps`)},
+	{"looking up", regexp.MustCompile(`\(\*sqliteConn\)\.lookUp|sqliteLookUp|startLookUps`)},
 	{"reading the request from the connection", regexp.MustCompile(`bufio\.\(\*Reader\)\.fill .*serveConn`)},
 	{"writing the answer to the connection", regexp.MustCompile(`bufio\.\(\*Writer\)\.Flush .*serveConn`)},
 	{"log line, metrics, request log", regexp.MustCompile(`\(\*Handler\)\.report .*serveConn`)},

@@ -40,10 +40,14 @@ type queue[W any] struct {
 	stopped chan struct{}
 	once    sync.Once
 	spare   spareJobs[W]
+	late    chan struct{} // asks for help; see [queue.help]
 }
 
+// lateAfter is how long a batch may take before it asks for help.
+const lateAfter = 2 * time.Millisecond
+
 func newQueue[W any](what string, size int, wait time.Duration) *queue[W] {
-	return &queue[W]{what: what, wait: wait, jobs: make(chan *job[W], size), quit: make(chan struct{}), stopped: make(chan struct{})}
+	return &queue[W]{what: what, wait: wait, jobs: make(chan *job[W], size), quit: make(chan struct{}), stopped: make(chan struct{}), late: make(chan struct{}, 1)}
 }
 
 // do has work done and returns its error. A full queue is refused at once. A
@@ -143,33 +147,81 @@ func (q *queue[W]) work(batch []*job[W], process func([]*job[W])) {
 				return
 			}
 		}
-		// Whoever is ready to run may be about to queue a job: they run first.
-		// That makes batches larger and waits for nobody.
-		runtime.Gosched()
-		batch = append(batch[:0], first)
-	fill:
-		for len(batch) < cap(batch) {
-			select {
-			case j := <-q.jobs:
-				batch = append(batch, j)
-			default:
-				break fill
-			}
-		}
-		started := batch[:0]
-		for _, j := range batch {
-			if j.state.CompareAndSwap(jobWaiting, jobStarted) {
-				started = append(started, j)
-			}
-		}
-		if len(started) > 0 {
-			process(started)
-		}
-		for _, j := range started {
-			j.done <- struct{}{}
-		}
-		clear(batch)
+		q.answer(first, batch, process)
 	}
+}
+
+// help does what work does, but only when a batch of another goroutine, see asking, takes
+// longer than lateAfter or is more than half of the most that there may be, and then until
+// no job waits.
+func (q *queue[W]) help(batch []*job[W], process func([]*job[W])) {
+	defer q.workers.Done()
+	for {
+		select {
+		case <-q.late:
+		case <-q.quit:
+			return
+		}
+		for more := true; more; {
+			select {
+			case first := <-q.jobs:
+				q.answer(first, batch, process)
+			default:
+				more = false
+			}
+		}
+	}
+}
+
+// asking returns process for one goroutine, such that it asks for help where help says so.
+func (q *queue[W]) asking(process func([]*job[W])) func([]*job[W]) {
+	ask := func() {
+		select {
+		case q.late <- struct{}{}:
+		default:
+		}
+	}
+	timer := time.AfterFunc(lateAfter, ask)
+	timer.Stop()
+	return func(jobs []*job[W]) {
+		if 2*len(jobs) > cap(jobs) {
+			ask()
+		}
+		timer.Reset(lateAfter)
+		process(jobs)
+		timer.Stop()
+	}
+}
+
+// answer calls process with first and the jobs that wait, as work does, and answers each.
+// It uses the memory of batch.
+func (q *queue[W]) answer(first *job[W], batch []*job[W], process func([]*job[W])) {
+	// Whoever is ready to run may be about to queue a job: they run first.
+	// That makes batches larger and waits for nobody.
+	runtime.Gosched()
+	batch = append(batch[:0], first)
+fill:
+	for len(batch) < cap(batch) {
+		select {
+		case j := <-q.jobs:
+			batch = append(batch, j)
+		default:
+			break fill
+		}
+	}
+	started := batch[:0]
+	for _, j := range batch {
+		if j.state.CompareAndSwap(jobWaiting, jobStarted) {
+			started = append(started, j)
+		}
+	}
+	if len(started) > 0 {
+		process(started)
+	}
+	for _, j := range started {
+		j.done <- struct{}{}
+	}
+	clear(batch)
 }
 
 // stop refuses new jobs, finishes those that wait and returns when the workers

@@ -188,15 +188,6 @@ func (s *SQLite) connectReaders(dsn func(cacheKiB int) string) ([]*sqliteConn, e
 	return lookUpConns, nil
 }
 
-// startLookUps begins to run look-ups of customers on the connections.
-func (s *SQLite) startLookUps(conns []*sqliteConn) {
-	s.lookUps = newQueue[*sqliteLookUp]("reads", lookUps, lookUpWait)
-	for _, c := range conns {
-		s.lookUps.workers.Add(1)
-		go reader(s.lookUps, c)
-	}
-}
-
 // connect returns a connection that is held until the store is closed.
 func (s *SQLite) connect(dsn string) (*sqliteConn, error) {
 	c, err := newConn(dsn)
