@@ -201,3 +201,30 @@ func CopiedColumns() map[string][]string {
 	}
 	return columns
 }
+
+// LateAfter is how long a batch takes before its goroutine asks for help.
+const LateAfter = lateAfter
+
+// Queue is a queue of functions, which one goroutine runs and another helps.
+type Queue struct{ q *queue[func()] }
+
+// NewQueue returns a queue that nobody works on yet.
+func NewQueue() Queue { return Queue{newQueue[func()]("functions", 100, time.Minute)} }
+
+// Do waits until fn has run.
+func (q Queue) Do(ctx context.Context, fn func()) error { return q.q.do(ctx, fn) }
+
+// Start begins to run what waits, up to batch functions at a time.
+func (q Queue) Start(batch int) {
+	process := func(jobs []*job[func()]) {
+		for _, j := range jobs {
+			j.work()
+		}
+	}
+	q.q.workers.Add(2)
+	go q.q.work(make([]*job[func()], 0, batch), q.q.asking(process))
+	go q.q.help(make([]*job[func()], 0, batch), q.q.asking(process))
+}
+
+// Stop runs what waits and ends both goroutines.
+func (q Queue) Stop() { q.q.stop() }

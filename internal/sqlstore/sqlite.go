@@ -84,9 +84,8 @@ const (
 // readers is connections for reads, of which each is used by one at a time.
 type readers chan *sqliteConn
 
-// maxLookUpConns bounds how many batches of look-ups run at once, which is one a
-// processor: a look-up is CPU work on cached pages, so more would only cost
-// memory.
+// maxLookUpConns bounds how many batches of look-ups run at once, which is never more
+// than one for each goroutine that runs.
 const maxLookUpConns = 8
 
 // readWait is how long a read waits for a connection.
