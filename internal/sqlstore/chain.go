@@ -154,11 +154,7 @@ func (s *portable) tidy(tx conn, m grahak.MerchantID, budget int) (more bool, er
 	if err != nil {
 		return false, err
 	}
-	fanIn := busyFanIn
-	if calm {
-		fanIn = calmFanIn
-	}
-	if more, err = mergeRuns(tx, m, fanIn, budget); err != nil || more || !calm {
+	if more, err = mergeRuns(tx, m, calm, budget); err != nil || more || !calm {
 		return more, err
 	}
 	_, err = tx.exec(`DELETE FROM unordered WHERE merchant_id = $1`, string(m))

@@ -40,11 +40,9 @@ func (tx Tx) EachInt(query string, fn func(n int) error) error {
 	}, query)
 }
 
-// How many runs of a level of the look-up index are merged.
-const (
-	BusyFanIn = busyFanIn
-	CalmFanIn = calmFanIn
-)
+// BusyFanIn is how many runs of a level of the look-up index are merged while it is
+// not calm.
+const BusyFanIn = busyFanIn
 
 // AddKeys appends a run with keys to the merchant's look-up index.
 func (tx Tx) AddKeys(m grahak.MerchantID, keys [][]byte) error { return addKeys(tx.c, m, keys) }
@@ -58,8 +56,8 @@ func (tx Tx) SearchKeys(m grahak.MerchantID, value []byte, from, before string, 
 }
 
 // MergeRuns takes a step of the merges that are due.
-func (tx Tx) MergeRuns(m grahak.MerchantID, fanIn, budget int) (bool, error) {
-	return mergeRuns(tx.c, m, fanIn, budget)
+func (tx Tx) MergeRuns(m grahak.MerchantID, calm bool, budget int) (bool, error) {
+	return mergeRuns(tx.c, m, calm, budget)
 }
 
 // CheckIndex returns what is wrong with the form of the merchant's look-up index,
@@ -82,8 +80,8 @@ func (tx Tx) CheckIndex(m grahak.MerchantID) (levels map[int64]int, err error) {
 				return err
 			}
 			known++
-			if key, _, err := nextKey(block); err != nil || !bytes.Equal(key, first) {
-				return fmt.Errorf("run %d: a block that begins with %x stands under %x", r.number, key, first)
+			if key, _, err := nextKey(block); err != nil || bytes.Compare(first, last) <= 0 || bytes.Compare(first, key) > 0 {
+				return fmt.Errorf("run %d: a block that begins with %x, behind %x, stands under %x", r.number, key, last, first)
 			}
 			for len(block) > 0 {
 				var key []byte

@@ -73,7 +73,14 @@ func TestLookUpIndex(t *testing.T) {
 					model[key] = true
 					keys = append(keys, []byte(key))
 				}
-				work(func(tx sqlstore.Tx) error { return tx.AddKeys(m, keys) })
+				level := rapid.Int64Range(0, 4).Draw(rt, "level")
+				work(func(tx sqlstore.Tx) error {
+					err := tx.AddKeys(m, keys)
+					// No merge that has begun takes the newest run for one of its own.
+					_, execErr := tx.Exec(`UPDATE lookup_runs SET level = max(level, $1) WHERE merchant_id = $2 AND whole = 1
+						AND run = (SELECT max(run) FROM lookup_runs WHERE merchant_id = $2)`, level, string(m))
+					return errors.Join(err, execErr)
+				})
 			},
 			"add many in a row": func(rt *rapid.T) {
 				value, first := rapid.SampledFrom(values).Draw(rt, "value"), rapid.IntRange(0, 150).Draw(rt, "first")
@@ -110,10 +117,10 @@ func TestLookUpIndex(t *testing.T) {
 				maps.DeleteFunc(model, func(key string, _ bool) bool { return strings.HasPrefix(key, value) })
 			},
 			"merge": func(rt *rapid.T) {
-				fanIn := rapid.SampledFrom([]int{sqlstore.CalmFanIn, sqlstore.BusyFanIn}).Draw(rt, "fan-in")
+				calm := rapid.Bool().Draw(rt, "calm")
 				budget := rapid.IntRange(1, 4).Draw(rt, "blocks")
 				work(func(tx sqlstore.Tx) error {
-					_, err := tx.MergeRuns(m, fanIn, budget)
+					_, err := tx.MergeRuns(m, calm, budget)
 					return err
 				})
 			},
@@ -126,13 +133,13 @@ func TestLookUpIndex(t *testing.T) {
 		})
 		// Merges end, and leave fewer runs on each level than would be merged.
 		var levels map[int64]int
-		fanIn := rapid.SampledFrom([]int{sqlstore.CalmFanIn, sqlstore.BusyFanIn}).Draw(rt, "last fan-in")
+		calm := rapid.Bool().Draw(rt, "calm at last")
 		for steps, more := 0, true; more; steps++ {
 			if steps > 1000 {
 				rt.Fatal("there is always more to merge")
 			}
 			work(func(tx sqlstore.Tx) (err error) {
-				more, err = tx.MergeRuns(m, fanIn, 1)
+				more, err = tx.MergeRuns(m, calm, 1)
 				return err
 			})
 		}
@@ -141,11 +148,57 @@ func TestLookUpIndex(t *testing.T) {
 			return err
 		})
 		for level, runs := range levels {
-			if runs >= fanIn {
-				rt.Errorf("there are %d runs on level %d", runs, level)
+			if calm && (runs > 1 || level%2 == 1 && levels[level+1] > 0) || runs >= sqlstore.BusyFanIn {
+				rt.Errorf("there are %d runs on level %d, and %d on the next, calm %t", runs, level, levels[level+1], calm)
 			}
 		}
 		check(rt)
+	})
+}
+
+// TestCalmWithinAMerge becomes calm while a merge is under way, next to whose level
+// is an older run. That waits, and nothing of it is lost.
+func TestCalmWithinAMerge(t *testing.T) {
+	s := MustOpen(t, sqlstore.SQLiteConfig{})
+	const runs, each = sqlstore.BusyFanIn + 1, 40
+	value, id := "\x00\x00\x00\x00\x00\x00\x00\x01", func(n int) string { return fmt.Sprintf("%03d", n) + strings.Repeat("x", 200) }
+	MustWork(t, s, func(tx sqlstore.Tx) error {
+		for r := range runs {
+			var keys [][]byte
+			for n := range each {
+				keys = append(keys, []byte(value+id(n*runs+r)))
+			}
+			if err := tx.AddKeys(acme, keys); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(`UPDATE lookup_runs SET level = CASE run WHEN 1 THEN 1 ELSE 2 END`)
+		return err
+	})
+	more := false
+	MustWork(t, s, func(tx sqlstore.Tx) (err error) {
+		more, err = tx.MergeRuns(acme, false, 1)
+		return err
+	})
+	if !more {
+		t.Fatal("the merge took one step")
+	}
+	for more {
+		MustWork(t, s, func(tx sqlstore.Tx) (err error) {
+			more, err = tx.MergeRuns(acme, true, 1)
+			return err
+		})
+	}
+	MustWork(t, s, func(tx sqlstore.Tx) error {
+		levels, err := tx.CheckIndex(acme)
+		found, findErr := tx.SearchKeys(acme, []byte(value), "", "\U0010FFFF", 2*runs*each)
+		if len(found) != runs*each {
+			t.Errorf("%d of %d keys are found", len(found), runs*each)
+		}
+		if len(levels) == 0 || levels[2] > 0 {
+			t.Errorf("there are %v runs on the levels", levels)
+		}
+		return errors.Join(err, findErr)
 	})
 }
 
