@@ -162,20 +162,7 @@ const ReadWait = readWait
 
 // HoldReaders keeps every read connection but those of look-ups until release is
 // called.
-func (s *SQLite) HoldReaders() (release func()) {
-	var give []func()
-	for _, pool := range []readers{s.vital, s.readers} {
-		for range cap(pool) {
-			c := <-pool
-			give = append(give, func() { pool <- c })
-		}
-	}
-	return func() {
-		for _, back := range give {
-			back()
-		}
-	}
-}
+func (s *SQLite) HoldReaders() (release func()) { return s.takeReaders() }
 
 // Recompiled returns the statements that SQLite compiled more than once. Nothing
 // else may use the store meanwhile, and there are no checkpoints from then on.

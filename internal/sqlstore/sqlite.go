@@ -61,7 +61,8 @@ type SQLite struct {
 	writer      *writer
 	lookUps     *queue[*sqliteLookUp] // of customers
 	vital       readers               // for the short reads that requests and order depend on
-	readers     readers               // for all other reads
+	readers     readers               // for all other short reads
+	long        readers               // for reads that may take minutes
 	tails       tails
 	checkpoints *checkpointer // nil where nothing is written
 	held        []*sqliteConn // every connection, to close
@@ -75,10 +76,14 @@ var _ grahak.Store = (*SQLite)(nil)
 // and PostgresConfig.Environment is empty.
 var ErrNoStore = errors.New("there is no database yet")
 
-// How many reads run at once that are not look-ups.
+// How many reads run at once that are not look-ups. Those of readers are half as many
+// as goroutines run: most of what they read is in memory, so that more of them would
+// not wait for the disk but for each other, and all would take longer.
 const (
-	vitalConns = 2
-	readConns  = 4
+	vitalConns   = 2
+	minReadConns = 2
+	maxReadConns = 8
+	longConns    = 2
 )
 
 // readers is connections for reads, of which each is used by one at a time.
@@ -164,17 +169,21 @@ func (s *SQLite) open(ctx context.Context, cfg SQLiteConfig) error {
 // connectReaders makes the connections of all reads. It returns those of look-ups
 // of customers.
 func (s *SQLite) connectReaders(dsn func(cacheKiB int) string) ([]*sqliteConn, error) {
-	s.vital, s.readers = make(readers, vitalConns), make(readers, readConns)
 	for _, kind := range []struct {
-		pool     readers
-		cacheKiB int
-	}{{s.vital, vitalCacheKiB}, {s.readers, readerCacheKiB}} {
-		for range cap(kind.pool) {
+		pool            *readers
+		conns, cacheKiB int
+	}{
+		{&s.vital, vitalConns, vitalCacheKiB},
+		{&s.readers, min(max(minReadConns, runtime.GOMAXPROCS(0)/2), maxReadConns), readerCacheKiB},
+		{&s.long, longConns, longCacheKiB},
+	} {
+		*kind.pool = make(readers, kind.conns)
+		for range kind.conns {
 			c, err := s.connect(dsn(kind.cacheKiB))
 			if err != nil {
 				return nil, err
 			}
-			kind.pool <- c
+			*kind.pool <- c
 		}
 	}
 	lookUpConns := make([]*sqliteConn, min(runtime.GOMAXPROCS(0), maxLookUpConns))
@@ -248,22 +257,30 @@ func (s *SQLite) Close() error {
 	if s.checkpoints != nil {
 		s.checkpoints.stop()
 	}
-	var idle []*sqliteConn
-	for _, pool := range []readers{s.vital, s.readers} {
-		for range cap(pool) {
-			idle = append(idle, <-pool)
-		}
-	}
+	giveBack := s.takeReaders()
 	err := s.disconnect()
 	// Whoever waits for a connection gets one that is closed.
-	for i, c := range idle {
-		if i < vitalConns {
-			s.vital <- c
-		} else {
-			s.readers <- c
+	giveBack()
+	return err
+}
+
+// takeReaders waits for the connections of all reads but look-ups and takes them until
+// giveBack is called.
+func (s *SQLite) takeReaders() (giveBack func()) {
+	pools := []readers{s.vital, s.readers, s.long}
+	taken := make([][]*sqliteConn, len(pools))
+	for i, pool := range pools {
+		for range cap(pool) {
+			taken[i] = append(taken[i], <-pool)
 		}
 	}
-	return err
+	return func() {
+		for i, pool := range pools {
+			for _, c := range taken[i] {
+				pool <- c
+			}
+		}
+	}
 }
 
 // disconnect closes the connections, which must not be in use.
@@ -279,7 +296,7 @@ func (s *SQLite) disconnect() error {
 // each; nothing when it is sound. It may take minutes on a large one. It reads a
 // table at a time, because the write-ahead log cannot start again during a read.
 func (s *SQLite) Check(ctx context.Context) (found []string, err error) {
-	err = s.readers.read(ctx, func(r *sqliteConn) error {
+	err = s.long.read(ctx, func(r *sqliteConn) error {
 		err := r.during(ctx, func() (err error) {
 			found, err = check(r)
 			return err
@@ -340,7 +357,9 @@ func (s *SQLite) vitalRead(ctx context.Context, fn func(conn) error) error {
 }
 
 // longRead implements [engine].
-func (s *SQLite) longRead(ctx context.Context, fn func(conn) error) error { return s.read(ctx, fn) }
+func (s *SQLite) longRead(ctx context.Context, fn func(conn) error) error {
+	return s.long.read(ctx, func(c *sqliteConn) error { return fn(c) })
+}
 
 // write implements [engine].
 func (s *SQLite) write(ctx context.Context, fn func(tx) error) error {

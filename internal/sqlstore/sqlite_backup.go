@@ -136,7 +136,7 @@ type MerchantSummary struct {
 // Merchants are by id.
 func (s *SQLite) Summarize(ctx context.Context) (Summary, error) {
 	sum := Summary{Environment: s.environment}
-	err := s.readers.read(ctx, func(r *sqliteConn) error {
+	err := s.long.read(ctx, func(r *sqliteConn) error {
 		return r.during(ctx, func() error {
 			return r.snapshot(func() (err error) {
 				if sum.MasterKeyID, err = masterKeyID(r); err != nil {

@@ -29,6 +29,7 @@ const (
 	lookUpCacheKiB = 6 << 10
 	readerCacheKiB = 2 << 10
 	vitalCacheKiB  = 512
+	longCacheKiB   = 512
 )
 
 // maxKeptLog is what is kept of the write-ahead log's file when it starts again,
