@@ -192,4 +192,5 @@ func TestSearchAmongWrites(t *testing.T) {
 			t.Fatalf("there are %d events, want %d", ordered, customers+1)
 		}
 	}
+	<-created
 }
